@@ -1,0 +1,67 @@
+//! Developer commands: `cargo xtask <command>`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod kernels;
+#[path = "../../build/nvrtc.rs"]
+mod nvrtc;
+mod prebuilt;
+#[path = "../../build/sources.rs"]
+mod sources;
+
+/// Developer commands of the zlpr workspace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Regenerate `kernels/prebuilt` with NVRTC 12.1 (`ZLPR_NVRTC` says where it is).
+    Prebuilt {
+        /// Write nothing; fail unless the checked-in files are what the sources give.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write every PTX and machine-code file and a manifest, for ptxas, nvdisasm and cuobjdump.
+    Kernels {
+        /// Folder to write to; made if it does not exist.
+        #[arg(long)]
+        out: PathBuf,
+        /// Architectures of the machine code; default: all the kernels are meant for that NVRTC knows.
+        #[arg(long, value_delimiter = ',')]
+        archs: Vec<u32>,
+    },
+    /// Assemble every kernel for every architecture with ptxas and fail on register spills.
+    Spills {
+        /// The ptxas to run.
+        #[arg(long, default_value = "ptxas")]
+        ptxas: PathBuf,
+    },
+}
+
+/// Architectures the kernels are meant for.
+const ARCHITECTURES: [u32; 7] = [75, 80, 86, 89, 90, 100, 120];
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Prebuilt { check } => prebuilt::run(check),
+        Command::Kernels { out, archs } => kernels::write(&out, &archs),
+        Command::Spills { ptxas } => kernels::spills(&ptxas),
+    }
+}
+
+/// `kernels/` of the workspace.
+fn kernels_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels")
+}
+
+/// The NVRTC that the environment names.
+fn find_nvrtc() -> Result<nvrtc::Nvrtc> {
+    nvrtc::Nvrtc::find()?.ok_or_else(|| anyhow::anyhow!("no NVRTC found: point ZLPR_NVRTC to libnvrtc or its folder"))
+}
