@@ -125,7 +125,11 @@ impl Nvrtc {
         let text = CString::new(source.text.as_str())?;
         let name = CString::new(source.virtual_name())?;
         let program = Program(result::create_program(&text, Some(&name))?);
-        let options = [architecture.as_str(), "--std=c++17", "--generate-line-info"];
+        let mut options = vec![architecture.as_str(), "--std=c++17"];
+        if let Target::Ptx(_) = target {
+            // Not for machine code: it would carry a copy of its PTX, three times the size of the code.
+            options.push("--generate-line-info");
+        }
         // SAFETY: `program` was created above and is destroyed when it goes out of scope.
         unsafe {
             let compiled = result::compile_program(program.0, &options);

@@ -28,10 +28,16 @@ struct Rule {
     __device__ __forceinline__ float snap(float t) const { return t < low ? 0.0f : (t > high ? 1.0f : t); }
 };
 
-// Upstream gradient and scale of one row.
-__device__ __forceinline__ float row_scale(const Args& a, u64 row) {
-    return a.upstream ? a.scale * a.upstream[row * a.upstream_stride] : a.scale;
-}
+// The upstream gradient of one row. One lane of each warp asks for it, early; the others get it from that
+// lane when they need it, so that it costs no traffic to speak of.
+struct Upstream {
+    float loaded = 1.0f;
+    __device__ __forceinline__ Upstream(const Args& a, u64 row, int rank) {
+        if (a.upstream && rank % 32 == 0) loaded = a.upstream[row * a.upstream_stride];
+    }
+    // Called by whole warps: the threads of a row take the same branches.
+    __device__ __forceinline__ float times(float scale) const { return scale * __shfl_sync(0xffffffffu, loaded, 0); }
+};
 
 // The products u = (1-t) e^s and w = t e^-s of a packet or element, without maximum shift. `sums` gets
 // their total; a NaN there (also planted by the watch) sends the row to the exact path.

@@ -10,6 +10,7 @@ __device__ __forceinline__ void registers_row(const Args& args, Group& group, u6
     static_assert(PACKS * V + 1 <= TERMS_PER_LEVEL, "one accumulator would take too many terms");
     const Row row(args, index);
     const Rule rule(args);
+    const Upstream upstream(args, index, group.rank);
 
     // All loads are issued before the first use.
     typename Row::Packet packets[PACKS];
@@ -29,7 +30,7 @@ __device__ __forceinline__ void registers_row(const Args& args, Group& group, u6
     const Edge<Row> edge(row, group.rank, rule, sums);
     sums = group.template reduce<Sum, FAST_SUMS>(sums);
 
-    const float scale = row_scale(args, index);
+    const float scale = upstream.times(args.scale);
     const Ending ending(sums, scale);
     if (ending.exact_needed) {
         exact_row(row, group, rule, scale);

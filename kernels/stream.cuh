@@ -10,6 +10,7 @@ __device__ __forceinline__ void stream_row(const Args& args, Block& group, Stash
     constexpr int V = Row::V;
     const Row row(args, index);
     const Rule rule(args);
+    const Upstream upstream(args, index, group.rank);
 
     CompensatedSum p, q;
     float2 edge_sums = make_float2(0.0f, 0.0f);
@@ -33,7 +34,7 @@ __device__ __forceinline__ void stream_row(const Args& args, Block& group, Stash
     }
     float2 sums = group.template reduce<Sum, FAST_SUMS>(make_float2(p.value(), q.value()));
 
-    const float scale = row_scale(args, index);
+    const float scale = upstream.times(args.scale);
     const Ending ending(sums, scale);
     if (ending.exact_needed) {
         exact_row(row, group, rule, scale);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, ValidAsZeroBits};
 
 use crate::inputs::{MatrixMut, Outputs};
-use crate::{DType, Error, GradientOf, Score, Zlpr, driver};
+use crate::{DType, Element, Error, Zlpr, driver};
 
 /// Row losses, total, gradient and workspace for shapes up to a maximum, in device memory.
 ///
@@ -21,18 +21,15 @@ pub struct Buffers<G> {
     elements: usize,
 }
 
-impl<G: ValidAsZeroBits> Buffers<G> {
+impl<G: Element + ValidAsZeroBits> Buffers<G> {
     /// Buffers for up to `rows` rows and `rows * cols` gradient elements, zeroed.
     ///
     /// # Errors
     /// [`Error::Driver`] if the device has no room; [`Error::TooLarge`].
-    pub fn new<S: Score>(zlpr: &Zlpr, stream: &Arc<CudaStream>, rows: usize, cols: usize) -> Result<Self, Error>
-    where
-        G: GradientOf<S>,
-    {
+    pub fn new(zlpr: &Zlpr, stream: &Arc<CudaStream>, rows: usize, cols: usize) -> Result<Self, Error> {
         let elements = elements(rows, cols)?;
-        // The workspace depends on rows and reduction alone.
-        let plan = zlpr.plan(rows, cols, S::DTYPE, DType::U8, Some(G::DTYPE))?;
+        // The workspace depends on rows and reduction alone, not on the types.
+        let plan = zlpr.plan(rows, cols, DType::F32, DType::U8, None)?;
         let words = (plan.workspace_bytes / 4) as usize;
         Ok(Buffers {
             loss: zeros(stream, rows)?,
@@ -50,22 +47,13 @@ impl<G: ValidAsZeroBits> Buffers<G> {
     ///
     /// # Errors
     /// Those of [`Buffers::new`].
-    pub fn reserve<S: Score>(
-        &mut self,
-        zlpr: &Zlpr,
-        stream: &Arc<CudaStream>,
-        rows: usize,
-        cols: usize,
-    ) -> Result<(), Error>
-    where
-        G: GradientOf<S>,
-    {
+    pub fn reserve(&mut self, zlpr: &Zlpr, stream: &Arc<CudaStream>, rows: usize, cols: usize) -> Result<(), Error> {
         let elements = elements(rows, cols)?;
         if rows > self.rows || elements > self.elements {
             let rows = rows.max(self.rows);
             // As few columns as give the elements of the larger of both shapes.
             let cols = elements.max(self.elements).div_ceil(rows.max(1));
-            *self = Buffers::new::<S>(zlpr, stream, rows, cols)?;
+            *self = Buffers::new(zlpr, stream, rows, cols)?;
         }
         Ok(())
     }

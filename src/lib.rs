@@ -47,3 +47,8 @@ pub use error::Error;
 pub use inputs::{Labels, Mask, Matrix, MatrixMut, Outputs, Targets, Upstream};
 pub use loss::Zlpr;
 pub use options::{Options, Reduction};
+
+/// The README's code runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,0 +1,361 @@
+//! Device memory, pinned host memory, fills, and what is known of a pointer.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ffi::{c_int, c_uint, c_void};
+use std::sync::Arc;
+
+use super::state::{DRIVER, Device, Pinned, Stream, current, lock};
+use super::status::Status;
+use super::stream::resolve;
+use super::{Answer, driver, driver_api, put, put_if_wanted};
+
+/// Rows of pitched allocations begin at multiples of this.
+const PITCH: usize = 512;
+
+/// Pinned memory begins at a page, as `mlock`ed memory would.
+const PAGE: usize = 4096;
+
+/// Allocates in stream order. Zero bytes give a null pointer, which the matching free accepts:
+/// cudarc allocates empty slices this way.
+pub(super) fn allocate_async(out: *mut u64, bytes: usize, stream: &Stream, pool: u64) -> Answer {
+    if out.is_null() {
+        return Err(Status::INVALID_VALUE);
+    }
+    let address = match bytes {
+        0 => 0,
+        _ => {
+            let device = &stream.context.device;
+            let _work = device.work();
+            device.allocate(bytes as u64, stream.context.handle, pool)?
+        }
+    };
+    // SAFETY: the caller of the exported function vouches for `out`.
+    unsafe { put(out, address) }
+}
+
+/// Frees on whichever device owns the address.
+fn free(address: u64, current: &Arc<Device>) -> Answer {
+    if address == 0 {
+        return Ok(());
+    }
+    let owner = DRIVER.owner_of(address, current);
+    // With no owner the current device words the refusal.
+    let device = owner.as_ref().unwrap_or(current);
+    let _work = device.work();
+    device.deallocate(address)
+}
+
+/// Fills `count` elements with `pattern`.
+fn fill(address: u64, pattern: &[u8], count: usize, stream: &Stream) -> Answer {
+    if count == 0 {
+        return Ok(());
+    }
+    let device = &stream.context.device;
+    if !address.is_multiple_of(pattern.len() as u64) {
+        let reason = format!("memset of {}-byte elements at {address:#x}", pattern.len());
+        return Err(device.refuse(Status::INVALID_VALUE, reason));
+    }
+    let owner = DRIVER.owner_of(address, device).unwrap_or_else(|| device.clone());
+    stream
+        .submit(|_| owner.memory.fill(address, pattern, count as u64))
+        .unwrap_or(Ok(()))
+        .map_err(|fault| device.refuse(Status::INVALID_VALUE, fault))
+}
+
+/// Fills `height` rows of `width` elements.
+fn fill_2d(address: u64, pitch: usize, pattern: &[u8], width: usize, height: usize, stream: &Stream) -> Answer {
+    if height > 1 && width.checked_mul(pattern.len()).is_none_or(|row| row > pitch) {
+        return Err(Status::INVALID_VALUE);
+    }
+    for row in 0..height as u64 {
+        let start = row.checked_mul(pitch as u64).and_then(|offset| address.checked_add(offset));
+        fill(start.ok_or(Status::INVALID_VALUE)?, pattern, width, stream)?;
+    }
+    Ok(())
+}
+
+/// The default stream of the current context, on which the functions without a stream work.
+pub(super) fn default_stream() -> Answer<Arc<Stream>> {
+    resolve(std::ptr::null_mut())
+}
+
+/// The same for functions that wait for the device.
+pub(super) fn synchronised_stream() -> Answer<Arc<Stream>> {
+    let stream = default_stream()?;
+    stream.context.synchronise()?;
+    Ok(stream)
+}
+
+fn layout(bytes: usize) -> Answer<Layout> {
+    Layout::from_size_align(bytes, PAGE).map_err(|_| Status::OUT_OF_MEMORY)
+}
+
+fn allocate_host(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> Answer {
+    let context = current()?;
+    if bytes == 0 || out.is_null() {
+        return Err(Status::INVALID_VALUE);
+    }
+    // SAFETY: the layout is not empty.
+    let start = unsafe { alloc_zeroed(layout(bytes)?) };
+    if start.is_null() {
+        return Err(Status::OUT_OF_MEMORY);
+    }
+    let block = Pinned { bytes, context: context.handle, flags, owned: true };
+    lock(&DRIVER.pinned).insert(start as usize, block);
+    // SAFETY: the caller of the exported function vouches for `out`.
+    unsafe { put(out, start.cast::<c_void>()) }
+}
+
+/// The pinned block that contains a host address: its base, size, context and flags.
+fn pinned_at(address: usize) -> Option<(usize, usize, u64, u32)> {
+    let pinned = lock(&DRIVER.pinned);
+    let (base, block) = pinned.range(..=address).next_back()?;
+    (address - base < block.bytes).then_some((*base, block.bytes, block.context, block.flags))
+}
+
+/// Writes one `CUpointer_attribute`.
+///
+/// # Safety
+/// `out` is valid for a write of the attribute's type.
+unsafe fn pointer_attribute(out: *mut c_void, attribute: c_uint, address: u64) -> Answer {
+    let context = current()?;
+    let owner = DRIVER.owner_of(address, &context.device);
+    let device = owner.and_then(|device| device.memory.range_of(address).map(|range| (device, range)));
+    let host = pinned_at(address as usize);
+    if device.is_none() && host.is_none() {
+        return Err(Status::INVALID_VALUE);
+    }
+    let allocation = device.as_ref().and_then(|(device, (base, _))| lock(&device.allocations).get(base).copied());
+    // SAFETY: every `put` writes the type that the attribute is documented to have, for which the
+    // caller made room.
+    unsafe {
+        match attribute {
+            1 => {
+                let of_host = host.map(|(_, _, context, _)| context);
+                let owner = allocation.map(|allocation| allocation.context).or(of_host);
+                put(out.cast::<u64>(), owner.unwrap_or(context.handle))
+            }
+            2 => put(out.cast::<c_uint>(), if device.is_some() { 2 } else { 1 }),
+            3 => match device {
+                Some(_) => put(out.cast::<u64>(), address),
+                None => Err(Status::INVALID_VALUE),
+            },
+            4 => match host {
+                Some(_) => put(out.cast::<u64>(), address),
+                None => Err(Status::INVALID_VALUE),
+            },
+            6 | 8 | 10 | 15 | 21 => put(out.cast::<u8>(), 0),
+            7 | 20 => put(out.cast::<u64>(), allocation.map_or(0, |allocation| allocation.id)),
+            9 => {
+                let ordinal = device.map_or(context.device.ordinal, |(device, _)| device.ordinal);
+                put(out.cast::<c_int>(), ordinal as c_int)
+            }
+            11 | 12 | 18 | 19 => {
+                let of_host = host.map(|(base, bytes, ..)| (base as u64, bytes as u64));
+                let (base, bytes) = device.map(|(_, range)| range).or(of_host).unwrap_or_default();
+                put(out.cast::<u64>(), if matches!(attribute, 11 | 19) { base } else { bytes })
+            }
+            13 => put(out.cast::<u8>(), 1),
+            14 => put(out.cast::<u64>(), 0),
+            16 => put(out.cast::<c_uint>(), 3),
+            17 => put(out.cast::<u64>(), allocation.map_or(0, |allocation| allocation.pool)),
+            _ => Err(Status::INVALID_VALUE),
+        }
+    }
+}
+
+driver_api! {
+    fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
+        let device = &current()?.device;
+        let limit = device.config.memory_bytes;
+        put(free, limit.saturating_sub(device.memory.used()) as usize)?;
+        put(total, limit as usize)
+    }
+
+    fn cuMemAlloc_v2(out: *mut u64, bytes: usize) {
+        let stream = synchronised_stream()?;
+        if bytes == 0 {
+            return Err(Status::INVALID_VALUE);
+        }
+        allocate_async(out, bytes, &stream, 0)
+    }
+
+    fn cuMemAllocPitch_v2(out: *mut u64, pitch: *mut usize, width: usize, height: usize, element: c_uint) {
+        let stream = synchronised_stream()?;
+        if width == 0 || height == 0 || !matches!(element, 4 | 8 | 16) {
+            return Err(Status::INVALID_VALUE);
+        }
+        let row = width.checked_next_multiple_of(PITCH).ok_or(Status::OUT_OF_MEMORY)?;
+        let bytes = row.checked_mul(height).ok_or(Status::OUT_OF_MEMORY)?;
+        put(pitch, row)?;
+        allocate_async(out, bytes, &stream, 0)
+    }
+
+    fn cuMemAllocAsync(out: *mut u64, bytes: usize, stream: *mut c_void) {
+        let stream = resolve(stream)?;
+        let pool = super::pool::current_pool(&stream.context.device);
+        allocate_async(out, bytes, &stream, pool)
+    }
+
+    fn cuMemAllocManaged(_out: *mut u64, _bytes: usize, _flags: c_uint) {
+        Err(current()?.device.refuse(Status::NOT_SUPPORTED, "cuMemAllocManaged: there is no managed memory"))
+    }
+
+    fn cuMemFree_v2(address: u64) {
+        free(address, &synchronised_stream()?.context.device)
+    }
+
+    fn cuMemFreeAsync(address: u64, stream: *mut c_void) {
+        free(address, &resolve(stream)?.context.device)
+    }
+
+    fn cuMemGetAddressRange_v2(base: *mut u64, bytes: *mut usize, address: u64) {
+        let device = &current()?.device;
+        let range = DRIVER.owner_of(address, device).and_then(|owner| owner.memory.range_of(address));
+        let (start, size) = range.ok_or(Status::NOT_FOUND)?;
+        put_if_wanted(base, start);
+        put_if_wanted(bytes, size as usize);
+        Ok(())
+    }
+
+    fn cuMemHostAlloc(out: *mut *mut c_void, bytes: usize, flags: c_uint) {
+        if flags > 7 {
+            return Err(Status::INVALID_VALUE);
+        }
+        allocate_host(out, bytes, flags)
+    }
+
+    fn cuMemAllocHost_v2(out: *mut *mut c_void, bytes: usize) {
+        allocate_host(out, bytes, 0)
+    }
+
+    fn cuMemFreeHost(address: *mut c_void) {
+        driver()?;
+        let mut pinned = lock(&DRIVER.pinned);
+        match pinned.get(&(address as usize)) {
+            Some(block) if block.owned => {
+                let layout = layout(block.bytes)?;
+                pinned.remove(&(address as usize));
+                // Allocated by `allocate_host` with the same layout, and no longer in the table.
+                dealloc(address.cast::<u8>(), layout);
+                Ok(())
+            }
+            _ => Err(Status::INVALID_VALUE),
+        }
+    }
+
+    fn cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint) {
+        let context = current()?;
+        if address.is_null() || bytes == 0 || flags > 15 {
+            return Err(Status::INVALID_VALUE);
+        }
+        let start = address as usize;
+        let end = start.checked_add(bytes).ok_or(Status::INVALID_VALUE)?;
+        let mut pinned = lock(&DRIVER.pinned);
+        // The blocks are disjoint, so only the last one that begins before the end can overlap.
+        let last = pinned.range(..end).next_back();
+        if last.is_some_and(|(base, block)| base + block.bytes > start) {
+            return Err(Status::HOST_MEMORY_ALREADY_REGISTERED);
+        }
+        pinned.insert(start, Pinned { bytes, context: context.handle, flags, owned: false });
+        Ok(())
+    }
+
+    fn cuMemHostUnregister(address: *mut c_void) {
+        driver()?;
+        let mut pinned = lock(&DRIVER.pinned);
+        match pinned.get(&(address as usize)) {
+            Some(block) if !block.owned => {
+                pinned.remove(&(address as usize));
+                Ok(())
+            }
+            _ => Err(Status::HOST_MEMORY_NOT_REGISTERED),
+        }
+    }
+
+    fn cuMemHostGetFlags(out: *mut c_uint, address: *mut c_void) {
+        current()?;
+        let (.., flags) = pinned_at(address as usize).ok_or(Status::INVALID_VALUE)?;
+        put(out, flags)
+    }
+
+    fn cuMemHostGetDevicePointer_v2(_out: *mut u64, _address: *mut c_void, _flags: c_uint) {
+        let reason = "cuMemHostGetDevicePointer: kernels cannot read host memory";
+        Err(current()?.device.refuse(Status::NOT_SUPPORTED, reason))
+    }
+
+    fn cuMemsetD8_v2(address: u64, value: u8, count: usize) {
+        fill(address, &[value], count, &*default_stream()?)
+    }
+
+    fn cuMemsetD16_v2(address: u64, value: u16, count: usize) {
+        fill(address, &value.to_le_bytes(), count, &*default_stream()?)
+    }
+
+    fn cuMemsetD32_v2(address: u64, value: u32, count: usize) {
+        fill(address, &value.to_le_bytes(), count, &*default_stream()?)
+    }
+
+    fn cuMemsetD8Async(address: u64, value: u8, count: usize, stream: *mut c_void) {
+        fill(address, &[value], count, &*resolve(stream)?)
+    }
+
+    fn cuMemsetD16Async(address: u64, value: u16, count: usize, stream: *mut c_void) {
+        fill(address, &value.to_le_bytes(), count, &*resolve(stream)?)
+    }
+
+    fn cuMemsetD32Async(address: u64, value: u32, count: usize, stream: *mut c_void) {
+        fill(address, &value.to_le_bytes(), count, &*resolve(stream)?)
+    }
+
+    fn cuMemsetD2D8_v2(address: u64, pitch: usize, value: u8, width: usize, height: usize) {
+        fill_2d(address, pitch, &[value], width, height, &*default_stream()?)
+    }
+
+    fn cuMemsetD2D16_v2(address: u64, pitch: usize, value: u16, width: usize, height: usize) {
+        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*default_stream()?)
+    }
+
+    fn cuMemsetD2D32_v2(address: u64, pitch: usize, value: u32, width: usize, height: usize) {
+        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*default_stream()?)
+    }
+
+    fn cuMemsetD2D8Async(address: u64, pitch: usize, value: u8, width: usize, height: usize, stream: *mut c_void) {
+        fill_2d(address, pitch, &[value], width, height, &*resolve(stream)?)
+    }
+
+    fn cuMemsetD2D16Async(address: u64, pitch: usize, value: u16, width: usize, height: usize, stream: *mut c_void) {
+        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*resolve(stream)?)
+    }
+
+    fn cuMemsetD2D32Async(address: u64, pitch: usize, value: u32, width: usize, height: usize, stream: *mut c_void) {
+        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*resolve(stream)?)
+    }
+
+    fn cuPointerGetAttribute(out: *mut c_void, attribute: c_uint, address: u64) {
+        pointer_attribute(out, attribute, address)
+    }
+
+    fn cuPointerGetAttributes(count: c_uint, attributes: *const c_uint, outs: *const *mut c_void, address: u64) {
+        current()?;
+        if attributes.is_null() || outs.is_null() {
+            return Err(Status::INVALID_VALUE);
+        }
+        for index in 0..count as usize {
+            let (attribute, out) = (attributes.add(index).read(), outs.add(index).read());
+            // As documented, unknown pointers are no error here: memory type, device ordinal and
+            // the rest are zeroed. The smallest type any attribute has is one byte.
+            if pointer_attribute(out, attribute, address).is_err() {
+                let zero = match attribute {
+                    6 | 8 | 10 | 13 | 15 | 21 => put(out.cast::<u8>(), 0),
+                    2 | 16 => put(out.cast::<c_uint>(), 0),
+                    9 => put(out.cast::<c_int>(), -2),
+                    1 | 3 | 4 | 7 | 11 | 12 | 14 | 17..=20 => put(out.cast::<u64>(), 0),
+                    _ => Err(Status::INVALID_VALUE),
+                };
+                zero?;
+            }
+        }
+        Ok(())
+    }
+}

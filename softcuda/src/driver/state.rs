@@ -1,0 +1,529 @@
+//! The objects behind the handles, and the tables that know which handles are alive.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::status::Status;
+use super::{Answer, driver};
+use crate::config::Config;
+use crate::control::LaunchRecord;
+use crate::counters::Counters;
+use crate::exec::{self, EntryId, EntryInfo};
+use crate::fault::{Fault, FaultKind};
+use crate::memory::Memory;
+
+/// Devices that can be leased at once.
+const SLOTS: usize = 256;
+
+/// A device handle is `generation << SHIFT | ordinal`.
+const GENERATION_SHIFT: u32 = 8;
+
+/// Everything this process has of the virtual driver.
+pub(crate) static DRIVER: LazyLock<Driver> = LazyLock::new(Driver::default);
+
+/// Locks; a panic elsewhere does not make the data behind it unusable here, since every update of
+/// it is a single step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The live objects of one kind, by handle.
+pub(crate) struct Table<T>(RwLock<HashMap<u64, Arc<T>>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table(RwLock::default())
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn insert(&self, handle: u64, object: Arc<T>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(handle, object);
+    }
+
+    pub(crate) fn get(&self, handle: u64) -> Option<Arc<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned()
+    }
+
+    pub(crate) fn remove(&self, handle: u64) -> Option<Arc<T>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&handle)
+    }
+
+    /// Removes what `which` picks and hands it out, so that it is dropped outside the lock.
+    pub(crate) fn remove_all(&self, which: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let handles: Vec<u64> = table.iter().filter(|(_, object)| which(object)).map(|(handle, _)| *handle).collect();
+        handles.iter().filter_map(|handle| table.remove(handle)).collect()
+    }
+}
+
+/// The driver: leased devices and every live object.
+pub(crate) struct Driver {
+    initialised: AtomicBool,
+    /// Leased devices by ordinal, and how many leases each ordinal has had.
+    slots: RwLock<Vec<(u32, Option<Arc<Device>>)>>,
+    /// Source of handles. They are never reused, so a stale handle cannot name a later object.
+    next_handle: AtomicU64,
+    pub(crate) contexts: Table<Context>,
+    pub(crate) streams: Table<Stream>,
+    pub(crate) events: Table<Event>,
+    pub(crate) modules: Table<Module>,
+    pub(crate) functions: Table<Function>,
+    pub(crate) pools: Table<Pool>,
+    /// Pinned host memory by address.
+    pub(crate) pinned: Mutex<BTreeMap<usize, Pinned>>,
+}
+
+impl Default for Driver {
+    fn default() -> Driver {
+        Driver {
+            initialised: AtomicBool::new(false),
+            slots: RwLock::default(),
+            // Above the values that the driver gives a meaning of their own (the legacy and the
+            // per-thread stream), and never a plausible pointer.
+            next_handle: AtomicU64::new(0x5C00_0000_0000_0010),
+            contexts: Table::default(),
+            streams: Table::default(),
+            events: Table::default(),
+            modules: Table::default(),
+            functions: Table::default(),
+            pools: Table::default(),
+            pinned: Mutex::default(),
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn initialise(&self) {
+        self.initialised.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_initialised(&self) -> bool {
+        self.initialised.load(Ordering::Acquire)
+    }
+
+    /// A handle no object has had before.
+    pub(crate) fn new_handle(&self) -> u64 {
+        self.next_handle.fetch_add(0x10, Ordering::Relaxed)
+    }
+
+    /// Whether some object once had this handle.
+    fn was_issued(&self, handle: u64) -> bool {
+        (0x5C00_0000_0000_0010..self.next_handle.load(Ordering::Relaxed)).contains(&handle)
+    }
+
+    /// Leases the lowest free ordinal, or `None` if all are taken.
+    pub(crate) fn lease(&self, config: Config) -> Option<Arc<Device>> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let ordinal = match slots.iter().position(|(_, device)| device.is_none()) {
+            Some(free) => free,
+            None if slots.len() < SLOTS => {
+                slots.push((0, None));
+                slots.len() - 1
+            }
+            None => return None,
+        };
+        let (generation, device) = &mut slots[ordinal];
+        // 23 bits: a handle stays positive, and never equals a plain ordinal.
+        *generation = (*generation % 0x7F_FFFF) + 1;
+        let handle = ((*generation << GENERATION_SHIFT) | ordinal as u32) as i32;
+        Some(device.insert(Arc::new(Device::new(ordinal, handle, config))).clone())
+    }
+
+    /// Ends a lease: every context of the device is destroyed, and its ordinal is free again.
+    pub(crate) fn release(&self, handle: i32) {
+        let Ok(device) = self.device(handle) else { return };
+        {
+            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            slots[device.ordinal].1 = None;
+        }
+        lock(&device.primary).context = None;
+        for context in self.contexts.remove_all(|context| Arc::ptr_eq(&context.device, &device)) {
+            context.tear_down();
+        }
+        self.pools.remove_all(|pool| Arc::ptr_eq(&pool.device, &device));
+    }
+
+    /// The device behind a `CUdevice`. Plain ordinals are taken as well, since much host code
+    /// believes that the two are the same; a handle from an earlier lease is not.
+    pub(crate) fn device(&self, handle: i32) -> Answer<Arc<Device>> {
+        let ordinal = usize::try_from(handle).map_err(|_| Status::INVALID_DEVICE)?;
+        let device = self.device_at(ordinal & (SLOTS - 1)).ok_or(Status::INVALID_DEVICE)?;
+        if handle == device.handle || ordinal == device.ordinal { Ok(device) } else { Err(Status::INVALID_DEVICE) }
+    }
+
+    /// The device leased at an ordinal.
+    pub(crate) fn device_at(&self, ordinal: usize) -> Option<Arc<Device>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.get(ordinal).and_then(|(_, device)| device.clone())
+    }
+
+    /// One more than the highest leased ordinal.
+    pub(crate) fn device_count(&self) -> usize {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().rposition(|(_, device)| device.is_some()).map_or(0, |highest| highest + 1)
+    }
+
+    /// The device that owns a device address, looking at `first` before the others.
+    pub(crate) fn owner_of(&self, address: u64, first: &Arc<Device>) -> Option<Arc<Device>> {
+        if first.memory.range_of(address).is_some() {
+            return Some(first.clone());
+        }
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = slots.iter().filter_map(|(_, device)| device.as_ref());
+        devices.find(|device| device.memory.range_of(address).is_some()).cloned()
+    }
+
+    /// A live context.
+    pub(crate) fn context(&self, handle: *mut c_void) -> Answer<Arc<Context>> {
+        let handle = handle as u64;
+        self.contexts
+            .get(handle)
+            .ok_or_else(|| if self.was_issued(handle) { Status::CONTEXT_IS_DESTROYED } else { Status::INVALID_CONTEXT })
+    }
+}
+
+/// Answers for handles that are not in their table.
+pub(crate) fn live<T>(table: &Table<T>, handle: *mut c_void) -> Answer<Arc<T>> {
+    table.get(handle as u64).ok_or(Status::INVALID_HANDLE)
+}
+
+/// One leased device.
+pub(crate) struct Device {
+    pub(crate) ordinal: usize,
+    /// Its `CUdevice`.
+    pub(crate) handle: i32,
+    pub(crate) config: Config,
+    pub(crate) memory: Memory,
+    pub(crate) primary: Mutex<Primary>,
+    pub(crate) allocations: Mutex<BTreeMap<u64, Allocation>>,
+    /// The pool that allocations take from unless they name one; 0 until somebody asks for it.
+    pub(crate) pools: Mutex<DevicePools>,
+    work: Mutex<()>,
+    notes: Mutex<Notes>,
+}
+
+/// The primary context and how often it was retained.
+#[derive(Default)]
+pub(crate) struct Primary {
+    pub(crate) context: Option<Arc<Context>>,
+    pub(crate) retained: u32,
+    pub(crate) flags: u32,
+}
+
+/// The pools a device has by itself.
+#[derive(Default)]
+pub(crate) struct DevicePools {
+    pub(crate) default: u64,
+    pub(crate) current: u64,
+}
+
+/// A block of device memory that the host holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Allocation {
+    pub(crate) bytes: u64,
+    /// Handle of the context that owns it.
+    pub(crate) context: u64,
+    /// Handle of the pool that it came from, 0 for none.
+    pub(crate) pool: u64,
+    /// Unique in the process, for `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
+    pub(crate) id: u64,
+}
+
+/// What a lease's holder can ask for.
+#[derive(Default)]
+pub(crate) struct Notes {
+    pub(crate) counters: Counters,
+    pub(crate) report: Option<String>,
+    /// The report is of a kernel's fault, and nobody has asked for it yet.
+    pub(crate) unread_fault: bool,
+    pub(crate) last_launch: Option<LaunchRecord>,
+}
+
+impl Device {
+    fn new(ordinal: usize, handle: i32, config: Config) -> Device {
+        Device {
+            ordinal,
+            handle,
+            config,
+            memory: Memory::new(config.memory_bytes),
+            primary: Mutex::default(),
+            allocations: Mutex::default(),
+            pools: Mutex::default(),
+            work: Mutex::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
+        lock(&self.notes)
+    }
+
+    /// Keeps a text for the lease's holder.
+    pub(crate) fn note(&self, text: String) {
+        let mut notes = self.notes();
+        // What fails because of a fault must not hide it from whoever prints the unread ones.
+        if !notes.unread_fault {
+            notes.report = Some(text);
+        }
+    }
+
+    /// An error with its reason in the report.
+    pub(crate) fn refuse(&self, status: Status, reason: impl std::fmt::Display) -> Status {
+        self.note(format!("{}: {reason}", status.name()));
+        status
+    }
+
+    /// Keeps others off the device while work runs on it.
+    pub(crate) fn work(&self) -> MutexGuard<'_, ()> {
+        lock(&self.work)
+    }
+
+    /// Allocates for a context. Addresses stay the same whichever function frees them.
+    pub(crate) fn allocate(&self, bytes: u64, context: u64, pool: u64) -> Answer<u64> {
+        let address = self.memory.alloc(bytes).map_err(|error| self.refuse(Status::OUT_OF_MEMORY, error))?;
+        let id = DRIVER.new_handle();
+        lock(&self.allocations).insert(address, Allocation { bytes, context, pool, id });
+        Ok(address)
+    }
+
+    /// Frees what [`Device::allocate`] gave.
+    pub(crate) fn deallocate(&self, address: u64) -> Answer {
+        // The engine's own allocations, a module's variables, are not the host's to free.
+        let known = lock(&self.allocations).remove(&address).is_some();
+        if !known && self.memory.range_of(address).is_some_and(|(base, _)| base == address) {
+            let reason = format!("{address:#x} belongs to a module");
+            return Err(self.refuse(Status::INVALID_VALUE, reason));
+        }
+        self.memory.free(address).map_err(|error| self.refuse(Status::INVALID_VALUE, error))
+    }
+
+    /// Allocations and bytes that the host holds.
+    pub(crate) fn live_allocations(&self) -> (u64, u64) {
+        let allocations = lock(&self.allocations);
+        (allocations.len() as u64, allocations.values().map(|allocation| allocation.bytes).sum())
+    }
+}
+
+/// A context: primary, or made by `cuCtxCreate`.
+pub(crate) struct Context {
+    pub(crate) handle: u64,
+    pub(crate) device: Arc<Device>,
+    pub(crate) is_primary: bool,
+    pub(crate) flags: AtomicU32,
+    pub(crate) cache_config: AtomicU32,
+    pub(crate) limits: Mutex<HashMap<u32, usize>>,
+    /// Code of the fault that made this context unusable, 0 while there is none.
+    fault: AtomicU32,
+    /// Some call has waited for the device since, and so noticed.
+    noticed: AtomicBool,
+}
+
+impl Context {
+    /// Makes a context and enters it into the table.
+    pub(crate) fn create(device: &Arc<Device>, is_primary: bool, flags: u32) -> Arc<Context> {
+        let context = Arc::new(Context {
+            handle: DRIVER.new_handle(),
+            device: device.clone(),
+            is_primary,
+            flags: AtomicU32::new(flags),
+            cache_config: AtomicU32::new(0),
+            limits: Mutex::default(),
+            fault: AtomicU32::new(0),
+            noticed: AtomicBool::new(false),
+        });
+        DRIVER.contexts.insert(context.handle, context.clone());
+        context
+    }
+
+    /// Takes the context out of the table and frees what it owns.
+    pub(crate) fn destroy(&self) {
+        DRIVER.contexts.remove(self.handle);
+        self.tear_down();
+    }
+
+    /// Frees what the context owns: modules, allocations, streams, events.
+    fn tear_down(&self) {
+        let mine = |context: &Arc<Context>| context.handle == self.handle;
+        DRIVER.functions.remove_all(|function| mine(&function.module.context));
+        for module in DRIVER.modules.remove_all(|module| mine(&module.context)) {
+            module.unload();
+        }
+        DRIVER.streams.remove_all(|stream| mine(&stream.context));
+        DRIVER.events.remove_all(|event| mine(&event.context));
+        let owned: Vec<u64> = lock(&self.device.allocations)
+            .iter()
+            .filter(|(_, allocation)| allocation.context == self.handle)
+            .map(|(address, _)| *address)
+            .collect();
+        let _work = self.device.work();
+        for address in owned {
+            // It was in the table, so it can be freed; and nobody is left to hear otherwise.
+            let _ = self.device.deallocate(address);
+        }
+    }
+
+    /// The sticky error, if a kernel of this context has faulted and a call has noticed. Calls that
+    /// only enqueue work go on until then, as they nearly always do on hardware.
+    pub(crate) fn check(&self) -> Answer {
+        if self.noticed.load(Ordering::Acquire) { self.synchronise() } else { Ok(()) }
+    }
+
+    /// For calls that wait for the device: they notice a fault.
+    pub(crate) fn synchronise(&self) -> Answer {
+        match self.fault.load(Ordering::Acquire) {
+            0 => Ok(()),
+            code => {
+                self.noticed.store(true, Ordering::Release);
+                Err(Status(code))
+            }
+        }
+    }
+
+    /// A kernel faulted: no more work of this context runs, and once a call has noticed it answers
+    /// nothing but that error.
+    pub(crate) fn fault(&self, fault: &Fault) {
+        let status = status_of(fault.kind);
+        let config = &self.device.config;
+        let text = format!(
+            "{}: {fault}\n    on virtual device {}, compute capability {}.{}",
+            status.name(),
+            self.device.ordinal,
+            config.capability_major,
+            config.capability_minor
+        );
+        let mut notes = self.device.notes();
+        notes.report = Some(text);
+        notes.unread_fault = true;
+        drop(notes);
+        self.fault.store(status.0, Ordering::Release);
+    }
+}
+
+/// The code that hardware answers to such an error, or the closest one for what it cannot detect.
+fn status_of(kind: FaultKind) -> Status {
+    match kind {
+        FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::WriteToReadOnly => Status::ILLEGAL_ADDRESS,
+        FaultKind::Misaligned => Status::MISALIGNED_ADDRESS,
+        FaultKind::Deadlock => Status::LAUNCH_TIMEOUT,
+        FaultKind::Unsupported => Status::NOT_SUPPORTED,
+        _ => Status::LAUNCH_FAILED,
+    }
+}
+
+/// A stream. The default streams have no entry in the table.
+pub(crate) struct Stream {
+    pub(crate) handle: u64,
+    pub(crate) context: Arc<Context>,
+    pub(crate) flags: u32,
+    pub(crate) priority: AtomicI32,
+}
+
+impl Stream {
+    /// Puts work into the stream. It runs at once, after everything submitted to the device before
+    /// it; deferred execution would change nothing but this function. `None` if it never runs,
+    /// because a kernel before it has faulted.
+    pub(crate) fn submit<T>(&self, work: impl FnOnce(&Device) -> T) -> Option<T> {
+        let device = &self.context.device;
+        let _work = device.work();
+        (self.context.fault.load(Ordering::Acquire) == 0).then(|| work(device))
+    }
+}
+
+/// An event.
+pub(crate) struct Event {
+    pub(crate) context: Arc<Context>,
+    pub(crate) flags: u32,
+    /// When it was last reached in stream order.
+    pub(crate) reached: Mutex<Option<Instant>>,
+}
+
+/// A loaded module.
+pub(crate) struct Module {
+    pub(crate) handle: u64,
+    pub(crate) context: Arc<Context>,
+    pub(crate) code: exec::Module,
+    /// `.target`: 90 of sm_90.
+    pub(crate) target: u32,
+    /// Handles of the functions asked for so far: asking twice gives the same one.
+    pub(crate) functions: Mutex<HashMap<String, u64>>,
+}
+
+impl Module {
+    pub(crate) fn unload(&self) {
+        let device = &self.context.device;
+        let _work = device.work();
+        self.code.unload(&device.memory);
+    }
+}
+
+/// A kernel of a module.
+pub(crate) struct Function {
+    pub(crate) module: Arc<Module>,
+    pub(crate) entry: EntryId,
+    pub(crate) info: EntryInfo,
+    pub(crate) settings: Mutex<FunctionSettings>,
+}
+
+/// The attributes of a function that the host can set.
+#[derive(Clone, Copy)]
+pub(crate) struct FunctionSettings {
+    pub(crate) max_dynamic_shared: u32,
+    pub(crate) carveout: i32,
+    pub(crate) non_portable_cluster: bool,
+    pub(crate) required_cluster: [u32; 3],
+    pub(crate) cluster_scheduling: i32,
+}
+
+/// A memory pool.
+pub(crate) struct Pool {
+    pub(crate) handle: u64,
+    pub(crate) device: Arc<Device>,
+    /// Values of the attributes that can be set.
+    pub(crate) settings: Mutex<HashMap<u32, u64>>,
+}
+
+/// Host memory that the driver knows.
+pub(crate) struct Pinned {
+    pub(crate) bytes: usize,
+    pub(crate) context: u64,
+    pub(crate) flags: u32,
+    /// Allocated here, rather than registered by the caller.
+    pub(crate) owned: bool,
+}
+
+thread_local! {
+    /// The thread's stack of current contexts, by handle: a lease must be able to end although
+    /// some idle thread still has its context current.
+    static CURRENT: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The stack of current contexts; `None` while the thread is being torn down.
+pub(crate) fn with_stack<T>(body: impl FnOnce(&mut Vec<u64>) -> T) -> Answer<T> {
+    CURRENT.try_with(|stack| body(&mut stack.borrow_mut())).map_err(|_| Status::DEINITIALIZED)
+}
+
+/// The current context, faulted or not.
+pub(crate) fn current_unchecked() -> Answer<Arc<Context>> {
+    let driver = driver()?;
+    match with_stack(|stack| stack.last().copied())? {
+        None | Some(0) => Err(Status::INVALID_CONTEXT),
+        Some(handle) => driver.context(handle as *mut c_void),
+    }
+}
+
+/// The current context, if it has not noticed a fault.
+pub(crate) fn current() -> Answer<Arc<Context>> {
+    let context = current_unchecked()?;
+    context.check()?;
+    Ok(context)
+}
+
+/// The device of the current context, for reports.
+pub(crate) fn current_device() -> Option<Arc<Device>> {
+    current_unchecked().ok().map(|context| context.device.clone())
+}

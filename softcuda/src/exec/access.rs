@@ -1,0 +1,790 @@
+//! Loads and stores.
+//!
+//! Bytes go through a staging buffer between registers and memory. A warp whose lanes touch
+//! consecutive addresses needs one bounds check and one copy; otherwise lanes go one by one.
+
+use crate::fault::FaultKind;
+use crate::lower::op::{Access, NONE, Reg};
+use crate::memory::{DEFINED, Window, fill_bytes, load_bytes, scan_shadow, store_bytes};
+use crate::ptx::Space;
+
+use super::registers::{LANES, Lanes64};
+use super::state::{PENDING, Problem, Shared, Staging, Step, Warp, Worker};
+use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+
+const WINDOW_BITS: u32 = 48;
+
+pub(super) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
+    (0..LANES).filter(move |lane| mask >> lane & 1 != 0)
+}
+
+fn first_lane(mask: u32) -> usize {
+    mask.trailing_zeros() as usize & 31
+}
+
+/// Whether the set lanes are consecutive.
+fn consecutive(mask: u32) -> bool {
+    let shifted = mask >> mask.trailing_zeros();
+    shifted & shifted.wrapping_add(1) == 0
+}
+
+/// The address of each lane.
+#[inline(always)]
+pub(super) fn addresses(warp: &Warp, access: &Access, mask: u32) -> Step<Lanes64> {
+    let mut result = [access.offset as u64; LANES];
+    if access.base == NONE {
+        return Ok(result);
+    }
+    let undefined = mask & !warp.r.defined(access.base);
+    if undefined != 0 {
+        let lane = first_lane(undefined);
+        let detail = "the address depends on uninitialised data".to_owned();
+        return Err(Problem::new(FaultKind::Uninitialised, lane, 0, detail));
+    }
+    let offset = access.offset as u64;
+    if access.base_wide {
+        let base = warp.r.get64(access.base);
+        for lane in 0..LANES {
+            result[lane] = base[lane].wrapping_add(offset);
+        }
+    } else {
+        let base = warp.r.get32(access.base);
+        for lane in 0..LANES {
+            result[lane] = u64::from(base[lane].wrapping_add(offset as u32));
+        }
+    }
+    Ok(result)
+}
+
+/// Whether each lane's address follows on that of the lane before.
+#[inline(always)]
+fn contiguous(addresses: &Lanes64, mask: u32, bytes: u64) -> bool {
+    let first = first_lane(mask);
+    let start = addresses[first].wrapping_sub(first as u64 * bytes);
+    let mut differs = 0;
+    for lane in 0..LANES {
+        let expected = start.wrapping_add(lane as u64 * bytes);
+        let counts = u64::from(mask >> lane & 1).wrapping_neg();
+        differs |= (addresses[lane] ^ expected) & counts;
+    }
+    differs == 0
+}
+
+#[cold]
+fn misaligned(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
+    let detail = format!("{what} of {bytes} bytes at {address:#x}, which is not aligned to {bytes}");
+    Problem::new(FaultKind::Misaligned, lane, address, detail)
+}
+
+impl Worker<'_> {
+    /// The allocation that a range lies in.
+    #[inline(always)]
+    pub(super) fn window(&mut self, site: u32, address: u64, bytes: u64) -> Option<(Window, usize)> {
+        let index = self.sites[site as usize] as usize;
+        if let Some(window) = self.windows.get(index) {
+            if let Some(offset) = window.offset_of(address, bytes) {
+                return Some((*window, offset));
+            }
+        }
+        self.find_window(site, address, bytes)
+    }
+
+    #[inline(never)]
+    fn find_window(&mut self, site: u32, address: u64, bytes: u64) -> Option<(Window, usize)> {
+        let after = self.windows.partition_point(|window| window.base <= address);
+        let index = after.checked_sub(1)?;
+        let window = self.windows[index];
+        let offset = window.offset_of(address, bytes)?;
+        self.sites[site as usize] = index as u32;
+        Some((window, offset))
+    }
+
+    #[cold]
+    pub(super) fn outside(&self, lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
+        let (kind, detail) = self.launch.memory.explain(address, bytes as u64, what);
+        Problem::new(kind, lane, address, detail)
+    }
+
+    /// Reads global or constant memory into the staging buffer.
+    #[inline(always)]
+    fn fetch_global(&mut self, at: &Lanes64, mask: u32, bytes: usize, access: &Access, count: bool) -> Step {
+        let first = first_lane(mask);
+        let start = at[first];
+        if contiguous(at, mask, bytes as u64) {
+            if start & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(first, start, bytes, "read"));
+            }
+            let last = 31 - mask.leading_zeros() as usize;
+            let length = (last - first + 1) * bytes;
+            if let Some((window, offset)) = self.window(access.site, start, length as u64) {
+                // SAFETY: the range lies inside the allocation, which the launch's snapshot keeps,
+                // and the staging buffer holds 32 bytes for each lane.
+                unsafe {
+                    let to = self.staging.bytes.as_mut_ptr().add(first * bytes);
+                    load_bytes(window.data.add(offset), to, length);
+                }
+                self.check_shadow(&window, offset, first * bytes, length, access, first, start)?;
+                if count {
+                    let end = start + length as u64;
+                    self.counters.global_read_sectors +=
+                        if consecutive(mask) { (end.div_ceil(32)) - start / 32 } else { sectors(at, mask, bytes) };
+                }
+                self.count_read(mask, bytes, count);
+                return Ok(());
+            }
+        }
+        self.gather_global(at, mask, bytes, access)?;
+        if count {
+            self.counters.global_read_sectors += sectors(at, mask, bytes);
+        }
+        self.count_read(mask, bytes, count);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn count_read(&mut self, mask: u32, bytes: usize, count: bool) {
+        if count {
+            self.counters.global_read_requests += 1;
+            self.counters.global_read_bytes += u64::from(mask.count_ones()) * bytes as u64;
+        }
+    }
+
+    fn gather_global(&mut self, at: &Lanes64, mask: u32, bytes: usize, access: &Access) -> Step {
+        for lane in lanes_of(mask) {
+            let address = at[lane];
+            if address & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(lane, address, bytes, "read"));
+            }
+            let Some((window, offset)) = self.window(access.site, address, bytes as u64) else {
+                return Err(self.outside(lane, address, bytes, "read"));
+            };
+            // SAFETY: as in `fetch_global`.
+            unsafe {
+                let to = self.staging.bytes.as_mut_ptr().add(lane * bytes);
+                load_bytes(window.data.add(offset), to, bytes);
+            }
+            self.check_shadow(&window, offset, lane * bytes, bytes, access, lane, address)?;
+        }
+        Ok(())
+    }
+
+    /// Notes undefined bytes in the staging buffer, and refuses read-only loads of bytes that this
+    /// launch wrote.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "one range in three coordinate systems")]
+    fn check_shadow(
+        &mut self,
+        window: &Window,
+        offset: usize,
+        staged: usize,
+        length: usize,
+        access: &Access,
+        lane: usize,
+        address: u64,
+    ) -> Step {
+        let tag = if access.read_only { self.launch.tag | DEFINED } else { 0 };
+        // SAFETY: there is a shadow byte for each byte of the allocation.
+        let (all, written) = unsafe { scan_shadow(window.shadow.add(offset), length, tag) };
+        if access.read_only && written {
+            let detail = format!(
+                "{length} bytes at {address:#x} hold some that this launch wrote; the \
+                 read-only path (ld.global.nc) need not see them"
+            );
+            return Err(Problem::new(FaultKind::ReadOnlyViolation, lane, address, detail));
+        }
+        if !all {
+            let mut states = [0; 32 * LANES];
+            // SAFETY: as above; a range is at most 32 bytes for each lane.
+            unsafe { load_bytes(window.shadow.add(offset), states.as_mut_ptr(), length) };
+            self.staging.note(staged, &states[..length]);
+        }
+        Ok(())
+    }
+
+    /// Writes the staging buffer to global memory.
+    #[inline(always)]
+    fn deposit_global(&mut self, at: &Lanes64, mask: u32, bytes: usize, access: &Access) -> Step {
+        let first = first_lane(mask);
+        let start = at[first];
+        self.progress += 1;
+        let run = consecutive(mask) && contiguous(at, mask, bytes as u64);
+        let length = mask.count_ones() as usize * bytes;
+        self.counters.global_write_requests += 1;
+        self.counters.global_write_bytes += length as u64;
+        if run {
+            if start & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(first, start, bytes, "write"));
+            }
+            if let Some((window, offset)) = self.window(access.site, start, length as u64) {
+                self.store_run(&window, offset, first * bytes, length, first, start)?;
+                let end = start + length as u64;
+                self.counters.global_write_sectors += end.div_ceil(32) - start / 32;
+                return Ok(());
+            }
+        }
+        for lane in lanes_of(mask) {
+            let address = at[lane];
+            if address & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(lane, address, bytes, "write"));
+            }
+            let Some((window, offset)) = self.window(access.site, address, bytes as u64) else {
+                return Err(self.outside(lane, address, bytes, "write"));
+            };
+            self.store_run(&window, offset, lane * bytes, bytes, lane, address)?;
+        }
+        self.counters.global_write_sectors += sectors(at, mask, bytes);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store_run(
+        &mut self,
+        window: &Window,
+        offset: usize,
+        staged: usize,
+        length: usize,
+        lane: usize,
+        address: u64,
+    ) -> Step {
+        if window.read_only {
+            let detail = format!("write of {length} bytes at {address:#x}, which is constant");
+            return Err(Problem::new(FaultKind::WriteToReadOnly, lane, address, detail));
+        }
+        // SAFETY: the range lies inside the allocation, which the launch's snapshot keeps; the
+        // staging buffer holds the bytes.
+        unsafe {
+            let from = self.staging.bytes.as_ptr().add(staged);
+            store_bytes(window.data.add(offset), from, length);
+            fill_bytes(window.shadow.add(offset), DEFINED | self.launch.tag, length);
+        }
+        window.mark_written(offset, length);
+        Ok(())
+    }
+}
+
+impl Staging {
+    /// Notes which bytes of a range are undefined.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note(&mut self, start: usize, states: &[u8]) {
+        if !self.partial {
+            self.partial = true;
+            self.defined.fill(DEFINED);
+        }
+        self.defined[start..start + states.len()].copy_from_slice(states);
+    }
+
+    /// The undefined bits of `size` bytes.
+    fn undefined_bits(&self, start: usize, size: usize) -> u64 {
+        self.defined[start..start + size]
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (index, state)| if state & DEFINED == 0 { bits | 0xff << (8 * index) } else { bits })
+    }
+}
+
+/// Distinct 32-byte sectors that the lanes touch.
+#[inline(never)]
+pub(super) fn sectors(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
+    let mut seen = [0u64; LANES];
+    let mut count = 0;
+    for lane in lanes_of(mask) {
+        // Accesses are aligned and no larger than a sector, so each lane touches one.
+        let sector = at[lane] / 32;
+        debug_assert!(bytes <= 32);
+        if !seen[..count].iter().rev().any(|&other| other == sector) {
+            seen[count] = sector;
+            count += 1;
+        }
+    }
+    count as u64
+}
+
+/// Passes over the banks that a shared-memory access needs: the most distinct words in one bank,
+/// for each part of the warp whose lanes go together.
+fn wavefronts(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
+    let per_pass = (LANES * 4 / bytes.max(4)).max(1);
+    let mut total = 0;
+    for start in (0..LANES).step_by(per_pass) {
+        let mut words = [0u64; LANES];
+        let mut count = 0;
+        for lane in (start..start + per_pass).filter(|lane| mask >> lane & 1 != 0) {
+            for word in 0..bytes.div_ceil(4) as u64 {
+                let word = at[lane] / 4 + word;
+                if count < LANES && !words[..count].contains(&word) {
+                    words[count] = word;
+                    count += 1;
+                }
+            }
+        }
+        let mut banks = [0u8; 32];
+        words[..count].iter().for_each(|word| banks[(word % 32) as usize] += 1);
+        total += u64::from(banks.iter().copied().max().unwrap_or(0));
+    }
+    total
+}
+
+#[cold]
+fn beyond(lane: usize, address: u64, bytes: usize, what: &str, size: usize, space: &str) -> Box<Problem> {
+    let detail = format!("{what} of {bytes} bytes at offset {address:#x} of {space} memory, which has {size} bytes");
+    Problem::new(FaultKind::OutOfBounds, lane, address, detail)
+}
+
+impl Shared {
+    /// Checks that lanes may touch shared memory, and counts the request. Returns the whole range
+    /// if the lanes are contiguous.
+    #[inline(always)]
+    fn check(&self, at: &Lanes64, mask: u32, bytes: usize, what: &str) -> Step<Option<(usize, usize)>> {
+        let size = self.bytes.len();
+        let first = first_lane(mask);
+        if contiguous(at, mask, bytes as u64) {
+            let last = 31 - mask.leading_zeros() as usize;
+            let (start, end) = (at[first], at[last].wrapping_add(bytes as u64));
+            if start & (bytes as u64 - 1) == 0 && start < end && end <= size as u64 {
+                return Ok(Some((start as usize, (end - start) as usize)));
+            }
+        }
+        for lane in lanes_of(mask) {
+            let address = at[lane];
+            if address & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(lane, address, bytes, what));
+            }
+            if address >= size as u64 || size as u64 - address < bytes as u64 {
+                return Err(beyond(lane, address, bytes, what, size, "shared"));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Worker<'_> {
+    fn count_shared(&mut self, at: &Lanes64, mask: u32, bytes: usize, run: bool, write: bool) {
+        let total = u64::from(mask.count_ones()) * bytes as u64;
+        self.counters.shared_requests += 1;
+        self.counters.shared_wavefronts += if run { (bytes as u64).div_ceil(4) } else { wavefronts(at, mask, bytes) };
+        if write {
+            self.counters.shared_write_bytes += total;
+        } else {
+            self.counters.shared_read_bytes += total;
+        }
+    }
+
+    #[inline(always)]
+    fn fetch_shared(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let run = shared.check(at, mask, bytes, "read")?;
+        self.count_shared(at, mask, bytes, run.is_some(), false);
+        if let Some((start, length)) = run {
+            let staged = first_lane(mask) * bytes;
+            self.staging.bytes[staged..staged + length].copy_from_slice(&shared.bytes[start..start + length]);
+            let states = &shared.state[start..start + length];
+            if states.iter().fold(DEFINED, |all, state| all & state) != DEFINED {
+                self.not_defined(shared, at, mask, bytes)?;
+            }
+            return Ok(());
+        }
+        let mut all = DEFINED;
+        for lane in lanes_of(mask) {
+            let (start, staged) = (at[lane] as usize, lane * bytes);
+            let (from, to) = (&shared.bytes[start..], &mut self.staging.bytes[staged..]);
+            match bytes {
+                4 => to[..4].copy_from_slice(&from[..4]),
+                _ => to[..bytes].copy_from_slice(&from[..bytes]),
+            }
+            all = shared.state[start..start + bytes].iter().fold(all, |all, state| all & state);
+        }
+        if all != DEFINED {
+            self.not_defined(shared, at, mask, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Notes the bytes of shared memory that are undefined, and refuses those that an asynchronous
+    /// copy has not delivered.
+    #[cold]
+    #[inline(never)]
+    fn not_defined(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        for lane in lanes_of(mask) {
+            let start = at[lane] as usize;
+            let states = &shared.state[start..start + bytes];
+            if states.iter().any(|state| state & PENDING != 0) {
+                return Err(in_flight(lane, at[lane], bytes, "read"));
+            }
+            self.staging.note(lane * bytes, states);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn deposit_shared(&mut self, shared: &mut Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        self.progress += 1;
+        let run = shared.check(at, mask, bytes, "write")?;
+        self.count_shared(at, mask, bytes, run.is_some(), true);
+        if let (Some((start, length)), true) = (run, consecutive(mask) && !self.staging.partial) {
+            let states = &mut shared.state[start..start + length];
+            if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
+                let staged = first_lane(mask) * bytes;
+                states.fill(DEFINED);
+                shared.bytes[start..start + length].copy_from_slice(&self.staging.bytes[staged..staged + length]);
+                return Ok(());
+            }
+        }
+        for lane in lanes_of(mask) {
+            let start = at[lane] as usize;
+            let states = &mut shared.state[start..start + bytes];
+            if states.iter().fold(0, |any, state| any | state) & PENDING != 0 {
+                return Err(in_flight(lane, at[lane], bytes, "write"));
+            }
+            let staged = lane * bytes;
+            shared.bytes[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
+            if self.staging.partial {
+                states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
+            } else {
+                states.fill(DEFINED);
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_local(&mut self, warp: &Warp, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let size = self.launch.entry.local_bytes as usize;
+        for lane in lanes_of(mask) {
+            let start = local_place(at[lane], lane, bytes, size, "read")?;
+            self.staging.bytes[lane * bytes..(lane + 1) * bytes].copy_from_slice(&warp.local[start..start + bytes]);
+            let states = &warp.local_defined[start..start + bytes];
+            if states.iter().any(|&state| state != DEFINED) {
+                self.staging.note(lane * bytes, states);
+            }
+        }
+        Ok(())
+    }
+
+    fn deposit_local(&mut self, warp: &mut Warp, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let size = self.launch.entry.local_bytes as usize;
+        for lane in lanes_of(mask) {
+            let start = local_place(at[lane], lane, bytes, size, "write")?;
+            let staged = lane * bytes;
+            warp.local[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
+            let states = &mut warp.local_defined[start..start + bytes];
+            if self.staging.partial {
+                states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
+            } else {
+                states.fill(DEFINED);
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_params(&mut self, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let params = self.launch.params;
+        for lane in lanes_of(mask) {
+            let address = at[lane];
+            if address & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(lane, address, bytes, "read"));
+            }
+            let end = address.saturating_add(bytes as u64);
+            if end > params.len() as u64 {
+                return Err(beyond(lane, address, bytes, "read", params.len(), "parameter"));
+            }
+            self.staging.bytes[lane * bytes..(lane + 1) * bytes]
+                .copy_from_slice(&params[address as usize..end as usize]);
+        }
+        Ok(())
+    }
+
+    /// A load.
+    #[inline(always)]
+    pub(super) fn load(&mut self, shared: &Shared, warp: &mut Warp, access: &Access, mask: u32) -> Step {
+        let at = addresses(warp, access, mask)?;
+        let bytes = usize::from(access.size) * usize::from(access.count);
+        self.staging.partial = false;
+        self.polls += u32::from(access.strong);
+        match access.space {
+            Some(Space::Global) => self.fetch_global(&at, mask, bytes, access, true)?,
+            Some(Space::Shared) => self.fetch_shared(shared, &at, mask, bytes)?,
+            Some(Space::Param) if access.base == NONE => {
+                return self.load_param(warp, access, mask, bytes);
+            }
+            Some(Space::Param) => self.fetch_params(&at, mask, bytes)?,
+            Some(Space::Const) => self.fetch_global(&at, mask, bytes, access, false)?,
+            Some(Space::Local) => self.fetch_local(warp, &at, mask, bytes)?,
+            _ => self.fetch_generic(shared, warp, access, &at, mask, bytes)?,
+        }
+        spread(&self.staging, warp, access, mask);
+        Ok(())
+    }
+
+    /// A parameter at a constant offset is the same for all lanes.
+    #[inline(never)]
+    fn load_param(&mut self, warp: &mut Warp, access: &Access, mask: u32, bytes: usize) -> Step {
+        let first = first_lane(mask);
+        self.fetch_params(&[access.offset as u64; LANES], 1 << first, bytes)?;
+        let (before, from) = self.staging.bytes.split_at_mut(first * bytes);
+        let (from, after) = from.split_at_mut(bytes);
+        for copy in before.chunks_exact_mut(bytes).chain(after.chunks_exact_mut(bytes)) {
+            copy.copy_from_slice(from);
+        }
+        spread(&self.staging, warp, access, mask);
+        Ok(())
+    }
+
+    fn fetch_generic(
+        &mut self,
+        shared: &Shared,
+        warp: &Warp,
+        access: &Access,
+        at: &Lanes64,
+        mask: u32,
+        bytes: usize,
+    ) -> Step {
+        for (window, lanes) in spaces(at, mask) {
+            let offsets = at.map(|address| address.wrapping_sub(window));
+            match window {
+                0 => self.fetch_global(at, lanes, bytes, access, true)?,
+                SHARED_WINDOW => self.fetch_shared(shared, &offsets, lanes, bytes)?,
+                LOCAL_WINDOW => self.fetch_local(warp, &offsets, lanes, bytes)?,
+                _ => self.fetch_params(&offsets, lanes, bytes)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A store.
+    #[inline(always)]
+    pub(super) fn store(&mut self, shared: &mut Shared, warp: &mut Warp, access: &Access, mask: u32) -> Step {
+        let at = addresses(warp, access, mask)?;
+        let bytes = usize::from(access.size) * usize::from(access.count);
+        self.staging.partial = false;
+        gather(&mut self.staging, warp, access, mask);
+        match access.space {
+            Some(Space::Global) => {
+                self.must_be_defined(&at, mask, bytes)?;
+                self.deposit_global(&at, mask, bytes, access)
+            }
+            Some(Space::Shared) => self.deposit_shared(shared, &at, mask, bytes),
+            Some(Space::Local) => self.deposit_local(warp, &at, mask, bytes),
+            None => {
+                for (window, lanes) in spaces(&at, mask) {
+                    let offsets = at.map(|address| address.wrapping_sub(window));
+                    match window {
+                        0 => {
+                            self.must_be_defined(&at, lanes, bytes)?;
+                            self.deposit_global(&at, lanes, bytes, access)?;
+                        }
+                        SHARED_WINDOW => self.deposit_shared(shared, &offsets, lanes, bytes)?,
+                        LOCAL_WINDOW => self.deposit_local(warp, &offsets, lanes, bytes)?,
+                        _ => return Err(read_only(first_lane(lanes), at[first_lane(lanes)])),
+                    }
+                }
+                Ok(())
+            }
+            Some(_) => Err(read_only(first_lane(mask), at[first_lane(mask)])),
+        }
+    }
+
+    /// What is stored to global memory leaves the block: it must be defined.
+    #[inline(always)]
+    fn must_be_defined(&self, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        if !self.staging.partial {
+            return Ok(());
+        }
+        for lane in lanes_of(mask) {
+            let states = &self.staging.defined[lane * bytes..(lane + 1) * bytes];
+            if states.iter().any(|state| state & DEFINED == 0) {
+                let detail =
+                    format!("what is stored in {bytes} bytes at {:#x} depends on uninitialised data", at[lane]);
+                return Err(Problem::new(FaultKind::Uninitialised, lane, at[lane], detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn read_only(lane: usize, address: u64) -> Box<Problem> {
+    let detail = format!("write at {address:#x}, which is constant");
+    Problem::new(FaultKind::WriteToReadOnly, lane, address, detail)
+}
+
+#[cold]
+fn in_flight(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
+    let detail = format!(
+        "{what} of {bytes} bytes at offset {address:#x} of shared memory, which an asynchronous \
+         copy that was not waited for will write"
+    );
+    Problem::new(FaultKind::MissingWait, lane, address, detail)
+}
+
+fn local_place(address: u64, lane: usize, bytes: usize, size: usize, what: &str) -> Step<usize> {
+    if address & (bytes as u64 - 1) != 0 {
+        return Err(misaligned(lane, address, bytes, what));
+    }
+    if address.saturating_add(bytes as u64) > size as u64 {
+        return Err(beyond(lane, address, bytes, what, size, "local"));
+    }
+    Ok(lane * size + address as usize)
+}
+
+/// The spaces that generic addresses lie in: the base of each window (0 for global memory) and the
+/// lanes that address it.
+pub(super) fn spaces(at: &Lanes64, mask: u32) -> impl Iterator<Item = (u64, u32)> + use<> {
+    let mut lanes = [0u32; 4];
+    for lane in lanes_of(mask) {
+        let space = match at[lane] >> WINDOW_BITS << WINDOW_BITS {
+            SHARED_WINDOW => 1,
+            LOCAL_WINDOW => 2,
+            PARAM_WINDOW => 3,
+            _ => 0,
+        };
+        lanes[space] |= 1 << lane;
+    }
+    [0, SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].into_iter().zip(lanes).filter(|&(_, lanes)| lanes != 0)
+}
+
+#[inline(always)]
+fn read<const SIZE: usize>(bytes: &[u8; 32 * LANES], start: usize) -> u64 {
+    let mut value = [0; 8];
+    value[..SIZE].copy_from_slice(&bytes[start..start + SIZE]);
+    u64::from_le_bytes(value)
+}
+
+#[inline(always)]
+fn sign_extend(value: u64, size: usize) -> u64 {
+    let shift = 64 - 8 * size as u32;
+    ((value << shift) as i64 >> shift) as u64
+}
+
+/// One element of a load from the staging buffer to its register.
+#[inline(always)]
+fn spread_one<const SIZE: usize>(
+    staging: &Staging,
+    warp: &mut Warp,
+    access: &Access,
+    (reg, mask): (Reg, u32),
+    (start, stride): (usize, usize),
+) {
+    if access.wide {
+        let mut values = [0; LANES];
+        for lane in 0..LANES {
+            let value = read::<SIZE>(&staging.bytes, lane * stride + start);
+            values[lane] = if access.extend == 64 { sign_extend(value, SIZE) } else { value };
+        }
+        warp.r.set64(reg, &values, mask);
+    } else {
+        let mut values = [0; LANES];
+        for lane in 0..LANES {
+            let value = read::<SIZE>(&staging.bytes, lane * stride + start);
+            values[lane] = value as u32;
+        }
+        if access.extend != 0 {
+            let width = access.extend;
+            for value in &mut values {
+                let extended = sign_extend(u64::from(*value), SIZE) as u32;
+                *value = if width == 16 { extended & 0xffff } else { extended };
+            }
+        }
+        warp.r.set32(reg, &values, mask);
+    }
+    if staging.partial {
+        spread_undefined(staging, warp, access, reg, mask, (start, stride, SIZE));
+    } else {
+        warp.r.define(reg, mask);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn spread_undefined(
+    staging: &Staging,
+    warp: &mut Warp,
+    access: &Access,
+    reg: Reg,
+    mask: u32,
+    (start, stride, size): (usize, usize, usize),
+) {
+    for lane in lanes_of(mask) {
+        let bits = staging.undefined_bits(lane * stride + start, size);
+        let bits = if access.extend != 0 { sign_extend(bits, size) } else { bits };
+        if access.wide {
+            warp.r.set_undefined64(reg, lane, bits);
+        } else {
+            warp.r.set_undefined32(reg, lane, bits as u32);
+        }
+    }
+}
+
+/// A load's bytes from the staging buffer to registers.
+#[inline(always)]
+fn spread(staging: &Staging, warp: &mut Warp, access: &Access, mask: u32) {
+    let (size, count) = (usize::from(access.size), usize::from(access.count));
+    for index in 0..count {
+        let reg = access.regs[index];
+        if reg == NONE {
+            continue;
+        }
+        let target = (reg, mask);
+        let start = index * size;
+        match (size, count) {
+            (4, 1) => spread_one::<4>(staging, warp, access, target, (0, 4)),
+            (4, 4) => spread_one::<4>(staging, warp, access, target, (start, 16)),
+            (1, _) => spread_one::<1>(staging, warp, access, target, (start, count)),
+            (2, _) => spread_one::<2>(staging, warp, access, target, (start, 2 * count)),
+            (4, _) => spread_one::<4>(staging, warp, access, target, (start, 4 * count)),
+            _ => spread_one::<8>(staging, warp, access, target, (start, 8 * count)),
+        }
+    }
+}
+
+/// A store's bytes from registers to the staging buffer.
+#[inline(always)]
+fn gather(staging: &mut Staging, warp: &Warp, access: &Access, mask: u32) {
+    let (size, count) = (usize::from(access.size), usize::from(access.count));
+    let stride = size * count;
+    for index in 0..count {
+        let reg = access.regs[index];
+        let start = index * size;
+        if access.wide {
+            let values = warp.r.get64(reg);
+            for lane in 0..LANES {
+                let at = lane * stride + start;
+                let bytes = values[lane].to_le_bytes();
+                match size {
+                    8 => staging.bytes[at..at + 8].copy_from_slice(&bytes),
+                    _ => staging.bytes[at..at + size].copy_from_slice(&bytes[..size]),
+                }
+            }
+        } else {
+            let values = warp.r.get32(reg);
+            for lane in 0..LANES {
+                let at = lane * stride + start;
+                let bytes = values[lane].to_le_bytes();
+                match size {
+                    4 => staging.bytes[at..at + 4].copy_from_slice(&bytes),
+                    _ => staging.bytes[at..at + size].copy_from_slice(&bytes[..size]),
+                }
+            }
+        }
+        if mask & !warp.r.defined(reg) != 0 {
+            gather_undefined(staging, warp, access, reg, mask, start);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn gather_undefined(staging: &mut Staging, warp: &Warp, access: &Access, reg: Reg, mask: u32, start: usize) {
+    let size = usize::from(access.size);
+    let stride = size * usize::from(access.count);
+    for lane in lanes_of(mask & !warp.r.defined(reg)) {
+        let bits = if access.wide { warp.r.undefined64(reg, lane) } else { u64::from(warp.r.undefined32(reg, lane)) };
+        let mut states = [DEFINED; 8];
+        for (state, byte) in states.iter_mut().zip(bits.to_le_bytes()) {
+            if byte != 0 {
+                *state = 0;
+            }
+        }
+        let states = &states[..size];
+        if states.contains(&0) {
+            staging.note(lane * stride + start, states);
+        }
+    }
+}

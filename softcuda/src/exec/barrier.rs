@@ -1,0 +1,118 @@
+//! Barriers of a block.
+
+use crate::fault::FaultKind;
+use crate::lower::op::{Bar, BarKind, NONE};
+
+use super::registers::LANES;
+use super::state::{Problem, Shared, State, Step, Warp, Worker, uniform};
+
+/// What a group does after it arrived at a barrier.
+pub(super) enum Arrival {
+    /// The lanes go on.
+    Pass,
+    /// The lanes wait for other lanes of their warp.
+    WaitForWarp,
+    /// The lanes wait for the rest of the block.
+    Wait(State),
+}
+
+/// Gives the lanes of a group the result of a `bar.red`.
+pub(super) fn finish(warp: &mut Warp, bar: &Bar, (trues, of): (u32, u32), lanes: u32) {
+    match bar.kind {
+        BarKind::Sync | BarKind::Arrive => {}
+        BarKind::RedPopc => {
+            warp.r.set32(bar.d, &[trues; LANES], lanes);
+            warp.r.define(bar.d, lanes);
+        }
+        BarKind::RedAnd | BarKind::RedOr => {
+            let result = if bar.kind == BarKind::RedAnd { trues == of } else { trues != 0 };
+            if bar.d != NONE {
+                warp.r.set_predicate(bar.d, u32::from(result).wrapping_neg(), u32::MAX, lanes);
+            }
+        }
+    }
+}
+
+fn operand(warp: &Warp, reg: u32, lanes: u32, what: &str) -> Step<u32> {
+    let lane = lanes.trailing_zeros() as usize;
+    if lanes & !warp.r.defined(reg) != 0 {
+        let detail = format!("the barrier's {what} depends on uninitialised data");
+        return Err(Problem::new(FaultKind::Uninitialised, lane, 0, detail));
+    }
+    uniform(warp.r.get32(reg), lanes).ok_or_else(|| {
+        let detail = format!("lanes of a warp at one barrier with different {what}s");
+        Problem::new(FaultKind::BarrierDivergence, lane, 0, detail)
+    })
+}
+
+/// Lanes arrive at a barrier.
+pub(super) fn arrive(
+    worker: &mut Worker<'_>,
+    shared: &mut Shared,
+    warp: &mut Warp,
+    bar: &Bar,
+    lanes: u32,
+) -> Step<Arrival> {
+    let lane = lanes.trailing_zeros() as usize;
+    if bar.aligned && lanes != warp.live {
+        return Ok(Arrival::WaitForWarp);
+    }
+    let id = operand(warp, bar.id, lanes, "number")?;
+    if id > 15 {
+        let detail = format!("barrier {id}: there are 16");
+        return Err(Problem::new(FaultKind::BarrierDivergence, lane, 0, detail));
+    }
+    let came = lanes.count_ones();
+    let (expected, came) = if bar.count == NONE {
+        (shared.threads, came)
+    } else {
+        let count = operand(warp, bar.count, lanes, "thread count")?;
+        if count == 0 || count % LANES as u32 != 0 || count > shared.threads.next_multiple_of(32) {
+            let detail = format!(
+                "barrier {id} for {count} threads: the count must be a multiple of 32 that the \
+                 block of {} threads can reach",
+                shared.threads
+            );
+            return Err(Problem::new(FaultKind::BarrierDivergence, lane, 0, detail));
+        }
+        // With a count, a warp counts as 32 threads however many it has.
+        let whole = lanes == warp.exists || (bar.aligned && lanes == warp.live);
+        (count, if whole { LANES as u32 } else { came })
+    };
+    let trues = if matches!(bar.kind, BarKind::Sync | BarKind::Arrive) {
+        0
+    } else {
+        if lanes & !warp.r.predicate_defined(bar.source) != 0 {
+            let detail = "the predicate depends on uninitialised data".to_owned();
+            return Err(Problem::new(FaultKind::Uninitialised, lane, 0, detail));
+        }
+        (warp.r.predicate(bar.source) & lanes).count_ones()
+    };
+    let barrier = &mut shared.barriers[id as usize];
+    if barrier.expected == 0 {
+        barrier.expected = expected;
+    }
+    if barrier.expected != expected || barrier.arrived + came > expected {
+        let detail = format!(
+            "barrier {id}: {} threads arrived that expect {}, now {came} more that expect {expected}",
+            barrier.arrived, barrier.expected
+        );
+        return Err(Problem::new(FaultKind::BarrierDivergence, lane, 0, detail));
+    }
+    barrier.arrived += came;
+    barrier.trues += trues;
+    let generation = barrier.generation;
+    if barrier.arrived == expected {
+        barrier.generation += 1;
+        barrier.result = (barrier.trues, expected.min(shared.threads));
+        (barrier.arrived, barrier.expected, barrier.trues) = (0, 0, 0);
+        worker.counters.barriers += 1;
+        worker.progress += 1;
+        finish(warp, bar, barrier.result, lanes);
+        return Ok(Arrival::Pass);
+    }
+    if bar.kind == BarKind::Arrive {
+        return Ok(Arrival::Pass);
+    }
+    Ok(Arrival::Wait(State::Barrier { id: id as u8, generation }))
+}

@@ -1,0 +1,222 @@
+//! Blocks: the warps that share memory and barriers, and in what order they run.
+
+use crate::fault::{Fault, FaultKind};
+use crate::lower::op::{Inst, NONE, Op, Reg};
+
+use super::engine::RunWarp;
+use super::registers::LANES;
+use super::state::{Barrier, Launch, Problem, Shared, State, Warp, Worker};
+
+/// Operations that a warp executes before another one has its turn, if nothing stops it earlier.
+const TURN: u32 = 1 << 16;
+
+/// A block.
+pub(super) struct Block {
+    pub(super) index: u64,
+    shared: Shared,
+    warps: Vec<Warp>,
+    /// State of the generator of the order of warps; 0 runs them in order.
+    seed: u64,
+}
+
+/// How far a block came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All threads exited.
+    Done,
+    /// It waits for what other blocks write.
+    Waiting,
+}
+
+/// A step of splitmix64.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+impl Block {
+    pub(super) fn new(launch: &Launch<'_>) -> Block {
+        let threads = launch.threads();
+        let warps = (0..threads.div_ceil(LANES as u32)).map(|index| Warp::new(launch, index));
+        Block {
+            index: 0,
+            shared: Shared {
+                block: [0; 3],
+                threads,
+                exited: 0,
+                barriers: [Barrier::default(); 16],
+                bytes: vec![0; launch.shared_bytes],
+                state: vec![0; launch.shared_bytes],
+            },
+            warps: warps.collect(),
+            seed: 0,
+        }
+    }
+
+    /// Makes it ready to run as block number `index` of the grid.
+    pub(super) fn start(&mut self, launch: &Launch<'_>, index: u64) {
+        let [x, y, _] = launch.shape.grid.map(u64::from);
+        let block = [index % x, index / x % y, index / x / y].map(|i| i as u32);
+        self.index = index;
+        self.shared.block = block;
+        self.shared.exited = 0;
+        self.shared.barriers = [Barrier::default(); 16];
+        self.shared.state.fill(0);
+        self.warps.iter_mut().for_each(|warp| warp.start(launch, block));
+        let seed = launch.config.seed;
+        self.seed = if seed == 0 { 0 } else { seed ^ next(&mut (index + 1)) | 1 };
+    }
+
+    /// Runs it until it is done, or waits for another block.
+    pub(super) fn run(&mut self, worker: &mut Worker<'_>, run_warp: RunWarp) -> Result<Outcome, Fault> {
+        let mut order: Vec<usize> = (0..self.warps.len()).collect();
+        loop {
+            let before = worker.progress;
+            let (mut ran, mut polled, mut alive) = (false, true, false);
+            if self.seed != 0 {
+                for place in (1..order.len()).rev() {
+                    order.swap(place, next(&mut self.seed) as usize % (place + 1));
+                }
+            }
+            for &index in &order {
+                let warp = &mut self.warps[index];
+                if warp.live == 0 {
+                    continue;
+                }
+                alive = true;
+                let steps = warp.steps;
+                let turn = match self.seed {
+                    0 => TURN,
+                    _ => 1 + next(&mut self.seed) as u32 % 256,
+                };
+                if let Err((problem, pc)) = run_warp(worker, &mut self.shared, warp, turn) {
+                    return Err(self.fault(worker.launch, &problem, index, pc));
+                }
+                eprintln!("T w{index} {:?} polls {}", self.warps[index].groups, worker.polls);
+                let moved = self.warps[index].steps != steps;
+                ran |= moved;
+                polled &= !moved || worker.polls > 0;
+            }
+            if !alive {
+                worker.counters.blocks += 1;
+                worker.counters.warps += self.warps.len() as u64;
+                return Ok(Outcome::Done);
+            }
+            if !ran {
+                return Err(self.stuck(worker.launch));
+            }
+            if polled && worker.progress == before {
+                return Ok(Outcome::Waiting);
+            }
+        }
+    }
+
+    /// A fault at an operation of a warp.
+    fn fault(&self, launch: &Launch<'_>, problem: &Problem, warp: usize, pc: u32) -> Fault {
+        let entry = launch.entry;
+        let place = pc as usize;
+        let (file, line) = entry.locations.get(place).copied().unwrap_or((0, 0));
+        let source = launch.files.get(&file).map(|name| (name.clone(), line));
+        let ptx_line = entry.lines.get(place).copied().unwrap_or(0);
+        let ptx_text = launch.text.lines().nth(ptx_line.wrapping_sub(1) as usize);
+        let ptx_text = ptx_text.unwrap_or("").trim().replace('\t', " ");
+        Fault {
+            kind: problem.kind,
+            kernel: entry.name.clone(),
+            block: self.shared.block,
+            thread: self.warps[warp].thread(launch, problem.lane),
+            address: problem.address,
+            ptx_line,
+            ptx_text,
+            source,
+            detail: problem.detail.clone(),
+        }
+    }
+
+    /// No warp can run and no thread is done: says who waits for whom.
+    fn stuck(&self, launch: &Launch<'_>) -> Fault {
+        let code = &launch.entry.code;
+        let mut waiting = Vec::new();
+        for (index, warp) in self.warps.iter().enumerate() {
+            waiting.extend(warp.groups.iter().map(|group| (index, *group)));
+        }
+        let of_warp = waiting.iter().find(|(_, group)| group.state == State::Sync);
+        let Some(&(warp, group)) = of_warp.or(waiting.first()) else {
+            let detail = "no thread can go on".to_owned();
+            let problem = Problem { kind: FaultKind::Deadlock, lane: 0, address: 0, detail };
+            return self.fault(launch, &problem, 0, 0);
+        };
+        let places: std::collections::BTreeSet<u32> =
+            waiting.iter().map(|(_, group)| launch.entry.lines[group.pc as usize]).collect();
+        let threads: u32 = waiting
+            .iter()
+            .filter(|(_, other)| other.pc == group.pc && other.state == group.state)
+            .map(|(_, other)| other.mask.count_ones())
+            .sum();
+        let places: Vec<String> = places.iter().map(u32::to_string).collect();
+        let (exited, total) = (self.shared.exited, self.shared.threads);
+        let situation = format!(
+            "{exited} of the block's {total} threads have exited, the others wait at PTX line {}",
+            places.join(", ")
+        );
+        let barrier = matches!(code[group.pc as usize].op, Op::Bar(_));
+        let partial = barrier && group.state == State::Sync;
+        let (kind, what) = match group.state {
+            State::Sync if partial => (
+                FaultKind::BarrierDivergence,
+                format!(
+                    "{} of the {} threads of a warp are at a barrier for whole warps, the others \
+                     never come",
+                    group.mask.count_ones(),
+                    self.warps[warp].exists.count_ones()
+                ),
+            ),
+            State::Sync => (
+                FaultKind::BadSyncMask,
+                format!("the lanes {:#010x} wait for others of {}", group.mask, self.members(warp, code, group.pc)),
+            ),
+            _ if exited > 0 || places.len() > 1 => (
+                FaultKind::BarrierDivergence,
+                format!("{threads} threads are at a barrier that the others never reach"),
+            ),
+            _ => (FaultKind::Deadlock, format!("{threads} threads are at a barrier that needs more")),
+        };
+        let lane = group.mask.trailing_zeros() as usize & 31;
+        let problem = Problem { kind, lane, address: 0, detail: format!("{what}; {situation}") };
+        self.fault(launch, &problem, warp, group.pc)
+    }
+
+    fn members(&self, warp: usize, code: &[Inst], pc: u32) -> String {
+        let register: Reg = match &code[pc as usize].op {
+            Op::Shfl(shfl) => shfl.members,
+            Op::WarpSync { members }
+            | Op::Vote { members, .. }
+            | Op::Match { members, .. }
+            | Op::Redux { members, .. }
+            | Op::Elect { members, .. } => *members,
+            _ => NONE,
+        };
+        if register == NONE {
+            return "their warp".to_owned();
+        }
+        let warp = &self.warps[warp];
+        let group = warp.groups.iter().find(|group| group.pc == pc);
+        let lane = group.map_or(0, |group| group.mask.trailing_zeros() as usize & 31);
+        format!("the member mask {:#010x}, which never come", warp.r.get32(register)[lane])
+    }
+
+    /// The fault of a block that waits for others which will never do what it waits for.
+    pub(super) fn starved(&self, launch: &Launch<'_>) -> Fault {
+        let found = self.warps.iter().enumerate().find(|(_, warp)| !warp.groups.is_empty());
+        let (warp, pc, lane) = found.map_or((0, 0, 0), |(index, warp)| {
+            let group = warp.groups[0];
+            (index, group.pc, group.mask.trailing_zeros() as usize & 31)
+        });
+        let detail = "the threads poll memory that nothing changes any more".to_owned();
+        let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
+        self.fault(launch, &problem, warp, pc)
+    }
+}

@@ -1,0 +1,137 @@
+//! Grids: the blocks of a launch, on one host thread or several.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::counters::Counters;
+use crate::fault::Fault;
+use crate::lower::Entry;
+use crate::lower::op::{AtomOp, NONE, Op};
+use crate::memory::Snapshot;
+use crate::ptx::Space;
+
+use super::block::{Block, Outcome};
+use super::engine::run_warp;
+use super::state::{Launch, Worker};
+
+/// Rounds in which all resident blocks only polled memory, after which they are given up.
+const IDLE_ROUNDS: u32 = 4096;
+
+/// Blocks for which it is worth while to start another host thread.
+const BLOCKS_PER_WORKER: u64 = 4;
+
+/// Whether blocks may look at what others write, so that the result could depend on which of them
+/// run at the same time. Such launches run on one host thread.
+fn communicates(entry: &Entry) -> bool {
+    entry.code.iter().any(|inst| match &inst.op {
+        Op::Load(access) => access.strong && access.space != Some(Space::Shared),
+        Op::Atom(atom) => {
+            // Sums and the like of integers come out the same in any order.
+            let commutes =
+                !atom.ty.is_float() && !matches!(atom.op, AtomOp::Exch | AtomOp::Cas | AtomOp::Inc | AtomOp::Dec);
+            atom.at.space != Some(Space::Shared) && (atom.d != NONE || !commutes)
+        }
+        _ => false,
+    })
+}
+
+/// Blocks that fit on the device at once.
+fn residency(launch: &Launch<'_>) -> u64 {
+    let config = launch.config;
+    let threads = u64::from(launch.threads().max(1));
+    let mut per_sm = u64::from(config.max_threads_per_sm) / threads;
+    per_sm = per_sm.min(u64::from(config.max_blocks_per_sm));
+    let shared = launch.shared_bytes as u64 + u64::from(config.shared_reserved);
+    if shared > 0 {
+        per_sm = per_sm.min(u64::from(config.shared_per_sm) / shared);
+    }
+    (per_sm * u64::from(config.sm_count)).max(1)
+}
+
+/// Runs all blocks; the error is that of the lowest block that made one.
+pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Counters, Fault> {
+    let total: u64 = launch.shape.grid.iter().map(|&n| u64::from(n)).product();
+    let wanted = u64::from(launch.config.workers.max(1)).min(total / BLOCKS_PER_WORKER).max(1);
+    if wanted == 1 || communicates(launch.entry) {
+        return run_together(launch, snapshot, total);
+    }
+    let next = AtomicU64::new(0);
+    let stop_at = AtomicU64::new(u64::MAX);
+    let failed: Mutex<Option<(u64, Fault)>> = Mutex::new(None);
+    let sum = Mutex::new(Counters::default());
+    std::thread::scope(|scope| {
+        for _ in 0..wanted {
+            scope.spawn(|| {
+                let mut worker = Worker::new(launch, snapshot.windows());
+                let mut block = Block::new(launch);
+                let run_warp = run_warp();
+                loop {
+                    let index = next.fetch_add(1, Relaxed);
+                    // A block below the one that failed must still run: it may fail too.
+                    if index >= total || index > stop_at.load(Relaxed) {
+                        break;
+                    }
+                    block.start(launch, index);
+                    let mut idle = 0;
+                    let result = loop {
+                        match block.run(&mut worker, run_warp) {
+                            // It polls shared memory, so only its own warps can help it.
+                            Ok(Outcome::Waiting) if idle < IDLE_ROUNDS => idle += 1,
+                            Ok(Outcome::Waiting) => break Err(block.starved(launch)),
+                            other => break other,
+                        }
+                    };
+                    if let Err(fault) = result {
+                        stop_at.fetch_min(index, Relaxed);
+                        let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
+                        if failed.as_ref().is_none_or(|(first, _)| index < *first) {
+                            *failed = Some((index, fault));
+                        }
+                    }
+                }
+                *sum.lock().unwrap_or_else(|e| e.into_inner()) += worker.totals();
+            });
+        }
+    });
+    match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some((_, fault)) => Err(fault),
+        None => Ok(sum.into_inner().unwrap_or_else(|e| e.into_inner())),
+    }
+}
+
+/// Runs all blocks on this thread. A block that waits for others makes room for them, as long as
+/// they fit on the device together.
+fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<Counters, Fault> {
+    let mut worker = Worker::new(launch, snapshot.windows());
+    let run_warp = run_warp();
+    let limit = residency(launch);
+    let mut resident: VecDeque<Block> = VecDeque::new();
+    let mut spare: Option<Block> = None;
+    let (mut next, mut idle) = (0, 0);
+    loop {
+        let mut block = if next < total && (resident.len() as u64) < limit {
+            let mut block = spare.take().unwrap_or_else(|| Block::new(launch));
+            block.start(launch, next);
+            next += 1;
+            block
+        } else if let Some(block) = resident.pop_front() {
+            block
+        } else {
+            return Ok(worker.totals());
+        };
+        let before = worker.progress;
+        match block.run(&mut worker, run_warp)? {
+            Outcome::Done => spare = Some(block),
+            Outcome::Waiting => {
+                let stalled = worker.progress == before;
+                idle = if stalled { idle + 1 } else { 0 };
+                if idle > IDLE_ROUNDS.saturating_mul(resident.len() as u32 + 1) {
+                    let first = resident.iter().chain([&block]).min_by_key(|b| b.index);
+                    return Err(first.unwrap_or(&block).starved(launch));
+                }
+                resident.push_back(block);
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What a running launch consists of: workers, blocks, warps, groups of lanes.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::config::Config;
+use crate::counters::{Counters, OpClass};
+use crate::fault::FaultKind;
+use crate::lower::{Entry, Special};
+use crate::memory::{Memory, Window};
+
+use super::LaunchShape;
+use super::registers::{LANES, Lanes32, Registers};
+
+/// What went wrong while lanes executed an operation; the engine adds where.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) kind: FaultKind,
+    pub(super) lane: usize,
+    pub(super) address: u64,
+    pub(super) detail: String,
+}
+
+impl Problem {
+    #[cold]
+    pub(super) fn new(kind: FaultKind, lane: usize, address: u64, detail: String) -> Box<Problem> {
+        Box::new(Problem { kind, lane, address, detail })
+    }
+}
+
+/// The result of executing an operation.
+pub(super) type Step<T = ()> = Result<T, Box<Problem>>;
+
+/// What all blocks of a launch share.
+pub(super) struct Launch<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) shape: LaunchShape,
+    pub(super) params: &'a [u8],
+    pub(super) memory: &'a Memory,
+    pub(super) config: &'a Config,
+    /// Tag of what this launch writes, see [`crate::memory`].
+    pub(super) tag: u8,
+    pub(super) shared_bytes: usize,
+    /// Names of source files, and the module's text: what reports quote.
+    pub(super) files: &'a HashMap<u32, String>,
+    pub(super) text: &'a str,
+}
+
+impl Launch<'_> {
+    pub(super) fn threads(&self) -> u32 {
+        self.shape.block.iter().product()
+    }
+}
+
+/// Bytes on their way between registers and memory: up to 32 for each lane, lane after lane.
+#[repr(C, align(64))]
+pub(super) struct Staging {
+    pub(super) bytes: [u8; 32 * LANES],
+    /// Whether each byte is defined; valid only if `partial`.
+    pub(super) defined: [u8; 32 * LANES],
+    /// Whether any byte is undefined.
+    pub(super) partial: bool,
+}
+
+/// One thread of the host, which runs blocks.
+pub(super) struct Worker<'a> {
+    pub(super) launch: &'a Launch<'a>,
+    pub(super) windows: Vec<Window>,
+    /// The window that each instruction used last.
+    pub(super) sites: Vec<u32>,
+    pub(super) staging: Box<Staging>,
+    pub(super) counters: Counters,
+    /// Warp and thread instructions by class; the last entry is for what does not count.
+    pub(super) issued: [u64; OpClass::COUNT + 1],
+    pub(super) executed: [u64; OpClass::COUNT + 1],
+    /// Signs that a warp waits for others by looking at memory, since it began to run.
+    pub(super) polls: u32,
+    /// Grows whenever memory changes, a barrier completes or a thread exits.
+    pub(super) progress: u64,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(launch: &'a Launch<'a>, windows: Vec<Window>) -> Worker<'a> {
+        Worker {
+            launch,
+            windows,
+            sites: vec![0; launch.entry.sites as usize],
+            staging: Box::new(Staging { bytes: [0; 32 * LANES], defined: [0; 32 * LANES], partial: false }),
+            counters: Counters::default(),
+            issued: [0; OpClass::COUNT + 1],
+            executed: [0; OpClass::COUNT + 1],
+            polls: 0,
+            progress: 0,
+        }
+    }
+
+    /// The counts of everything this worker ran.
+    pub(super) fn totals(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.by_class.copy_from_slice(&self.issued[..OpClass::COUNT]);
+        counters.warp_instructions = counters.by_class.iter().sum();
+        counters.thread_instructions = self.executed[..OpClass::COUNT].iter().sum();
+        counters
+    }
+}
+
+/// What a group of lanes is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It can run.
+    Ready,
+    /// It waits at a `.sync` operation for other lanes of its warp.
+    Sync,
+    /// It waits at a barrier of the block, in this generation of it.
+    Barrier { id: u8, generation: u64 },
+}
+
+/// Lanes of a warp that are at the same operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub(super) pc: u32,
+    pub(super) mask: u32,
+    pub(super) state: State,
+    /// Operations executed while diverged, since all groups last had their turn.
+    pub(super) age: u32,
+}
+
+/// A `cp.async` that was issued and not yet delivered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingCopy {
+    pub(super) to: u32,
+    pub(super) from: u64,
+    /// Bytes to copy; the rest up to `size` becomes 0.
+    pub(super) bytes: u8,
+    pub(super) size: u8,
+}
+
+/// The asynchronous copies of one thread.
+#[derive(Default)]
+pub(super) struct Copies {
+    pub(super) open: Vec<PendingCopy>,
+    pub(super) groups: VecDeque<Vec<PendingCopy>>,
+}
+
+/// A warp.
+pub(super) struct Warp {
+    pub(super) index: u32,
+    pub(super) r: Registers,
+    /// Lanes that have a thread.
+    pub(super) exists: u32,
+    /// Lanes whose thread has not exited.
+    pub(super) live: u32,
+    pub(super) groups: Vec<Group>,
+    /// Local memory of all lanes, one after the other, and which bytes are defined.
+    pub(super) local: Vec<u8>,
+    pub(super) local_defined: Vec<u8>,
+    pub(super) copies: Vec<Copies>,
+    /// Operations executed; what the clocks show.
+    pub(super) steps: u64,
+}
+
+impl Warp {
+    pub(super) fn new(launch: &Launch<'_>, index: u32) -> Warp {
+        let local = launch.entry.local_bytes as usize * LANES;
+        Warp {
+            index,
+            r: Registers::new(&launch.entry.frame, launch.entry.predicates),
+            exists: 0,
+            live: 0,
+            groups: Vec::new(),
+            local: vec![0; local],
+            local_defined: vec![0; local],
+            copies: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    /// Makes the warp ready to run a block.
+    pub(super) fn start(&mut self, launch: &Launch<'_>, block: [u32; 3]) {
+        let threads = launch.threads() - self.index * LANES as u32;
+        self.exists = if threads >= 32 { u32::MAX } else { (1 << threads) - 1 };
+        self.live = self.exists;
+        self.groups.clear();
+        self.groups.push(Group { pc: 0, mask: self.exists, state: State::Ready, age: 0 });
+        self.local_defined.fill(0);
+        self.copies.clear();
+        self.steps = 0;
+        self.r.reset(&launch.entry.frame);
+        for &(slot, special) in &launch.entry.frame.specials {
+            let mut values = [0; LANES];
+            for (lane, value) in values.iter_mut().enumerate() {
+                *value = special_value(launch, special, block, self.index, lane as u32);
+            }
+            self.r.set32(slot, &values, u32::MAX);
+            self.r.define(slot, u32::MAX);
+        }
+    }
+
+    /// The thread of a lane.
+    pub(super) fn thread(&self, launch: &Launch<'_>, lane: usize) -> [u32; 3] {
+        let linear = self.index * LANES as u32 + lane as u32;
+        let [x, y, _] = launch.shape.block;
+        [linear % x, linear / x % y, linear / x / y]
+    }
+}
+
+fn special_value(launch: &Launch<'_>, special: Special, block: [u32; 3], warp: u32, lane: u32) -> u32 {
+    let shape = &launch.shape;
+    let linear = warp * LANES as u32 + lane;
+    let at = |values: &[u32; 3], dimension: u8| values[usize::from(dimension.min(2))];
+    let [x, y, _] = shape.block;
+    let cluster = shape.cluster.map(|size| size.max(1));
+    let clusters = [0, 1, 2].map(|d| shape.grid[d].div_ceil(cluster[d]));
+    let in_cluster = [0, 1, 2].map(|d| block[d] % cluster[d]);
+    match special {
+        Special::Tid(d) => at(&[linear % x, linear / x % y, linear / x / y], d),
+        Special::Ntid(d) => at(&shape.block, d),
+        Special::Ctaid(d) => at(&block, d),
+        Special::Nctaid(d) => at(&shape.grid, d),
+        Special::LaneId => lane,
+        Special::WarpId => warp,
+        Special::NWarpId => launch.threads().div_ceil(LANES as u32),
+        Special::SmId => {
+            let index = (block[2] * shape.grid[1] + block[1]) * shape.grid[0] + block[0];
+            index % launch.config.sm_count.max(1)
+        }
+        Special::NSmId => launch.config.sm_count,
+        Special::GridId | Special::Zero => 0,
+        Special::LaneMaskEq => 1 << lane,
+        Special::LaneMaskLe => u32::MAX >> (31 - lane),
+        Special::LaneMaskLt => (1 << lane) - 1,
+        Special::LaneMaskGe => u32::MAX << lane,
+        Special::LaneMaskGt => (u32::MAX << lane) << 1,
+        Special::DynamicSharedSize => shape.dynamic_shared,
+        Special::TotalSharedSize | Special::AggregateSharedSize => launch.shared_bytes as u32,
+        Special::ClusterId(d) => at(&block, d) / at(&cluster, d),
+        Special::NClusterId(d) => at(&clusters, d),
+        Special::ClusterCtaId(d) => at(&in_cluster, d),
+        Special::ClusterNctaId(d) => at(&cluster, d),
+        Special::ClusterCtaRank => (in_cluster[2] * cluster[1] + in_cluster[1]) * cluster[0] + in_cluster[0],
+        Special::ClusterNctaRank => cluster.iter().product(),
+    }
+}
+
+/// A barrier of a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Barrier {
+    /// Threads that arrived.
+    pub(super) arrived: u32,
+    /// Threads that the first arrival said would come; 0 before.
+    pub(super) expected: u32,
+    /// Completions so far.
+    pub(super) generation: u64,
+    /// What `bar.red` gathered so far.
+    pub(super) trues: u32,
+    /// And in the last completion: how many predicates were true, of how many.
+    pub(super) result: (u32, u32),
+}
+
+/// The part of a block that its warps share.
+pub(super) struct Shared {
+    pub(super) block: [u32; 3],
+    pub(super) threads: u32,
+    pub(super) exited: u32,
+    pub(super) barriers: [Barrier; 16],
+    /// Shared memory, and the state of each byte: [`DEFINED`](crate::memory::DEFINED),
+    /// [`PENDING`] or 0.
+    pub(super) bytes: Vec<u8>,
+    pub(super) state: Vec<u8>,
+}
+
+/// State of a byte of shared memory that an asynchronous copy will write.
+pub(super) const PENDING: u8 = 0x40;
+
+/// All lanes with the same value.
+pub(super) fn uniform(values: &Lanes32, mask: u32) -> Option<u32> {
+    let first = values[mask.trailing_zeros() as usize & 31];
+    let mut differs = 0;
+    for (lane, &value) in values.iter().enumerate() {
+        differs |= (value ^ first) & (mask >> lane & 1).wrapping_neg();
+    }
+    (differs == 0).then_some(first)
+}

@@ -1,0 +1,264 @@
+//! Virtual registers to slots of the register file.
+//!
+//! Liveness by data flow over the basic blocks, then a linear scan. What a lane does depends on
+//! its own path through the code only, so this is sound for diverged warps: lanes never share a
+//! column of the register file. A register that may be read before it is written on some path is
+//! live from the start, so it has its slot to itself until then and reads as undefined.
+
+use super::context::Content;
+use super::op::{Inst, Op, PredRef};
+use super::special::Special;
+use super::visit::Role;
+
+/// The register file of a kernel. A slot holds 32 bits of each lane; 64-bit registers take two.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// Slots of a warp.
+    pub slots: u32,
+    /// Slots that hold the same immediate in every lane, with its low half.
+    pub constants32: Vec<(u32, u32)>,
+    /// The same for 64-bit immediates.
+    pub constants64: Vec<(u32, u64)>,
+    /// Slots that hold special registers.
+    pub specials: Vec<(u32, Special)>,
+    /// Most 32-bit registers live at once, a lower bound of what a compiler needs.
+    pub pressure: u32,
+}
+
+/// The first and last operation at which a register's value matters.
+#[derive(Clone, Copy)]
+struct Interval {
+    reg: u32,
+    start: u32,
+    end: u32,
+}
+
+struct Block {
+    start: usize,
+    end: usize,
+    next: Vec<usize>,
+}
+
+/// Blocks of straight code and what may follow each.
+fn blocks(code: &[Inst]) -> Vec<Block> {
+    let mut leader = vec![false; code.len() + 1];
+    leader[0] = true;
+    for (index, inst) in code.iter().enumerate() {
+        match &inst.op {
+            Op::Bra { to } => {
+                leader[*to as usize] = true;
+                leader[index + 1] = true;
+            }
+            Op::Brx { targets, .. } => {
+                targets.iter().for_each(|&to| leader[to as usize] = true);
+                leader[index + 1] = true;
+            }
+            Op::Exit | Op::Trap => leader[index + 1] = true,
+            _ => {}
+        }
+    }
+    let starts: Vec<usize> = (0..code.len()).filter(|&index| leader[index]).collect();
+    let block_at = |index: usize| starts.partition_point(|&start| start < index);
+    let count = starts.len();
+    (0..count)
+        .map(|number| {
+            let (start, end) = (starts[number], starts.get(number + 1).copied().unwrap_or(code.len()));
+            let last = &code[end - 1];
+            let guarded = last.guard != PredRef::TRUE;
+            let mut next = Vec::new();
+            let falls = match &last.op {
+                Op::Bra { to } => {
+                    next.push(block_at(*to as usize));
+                    guarded
+                }
+                Op::Brx { targets, .. } => {
+                    next.extend(targets.iter().map(|&to| block_at(to as usize)));
+                    guarded
+                }
+                Op::Exit | Op::Trap => guarded,
+                _ => true,
+            };
+            if falls && number + 1 < count {
+                next.push(number + 1);
+            }
+            next.retain(|&block| block < count);
+            Block { start, end, next }
+        })
+        .collect()
+}
+
+/// Bit sets of registers, one per block.
+struct Sets {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Sets {
+    fn new(sets: usize, registers: usize) -> Sets {
+        let words = registers.div_ceil(64);
+        Sets { words, bits: vec![0; sets * words] }
+    }
+
+    fn get(&self, set: usize) -> &[u64] {
+        &self.bits[set * self.words..(set + 1) * self.words]
+    }
+
+    fn has(&self, set: usize, reg: u32) -> bool {
+        self.bits[set * self.words + reg as usize / 64] >> (reg % 64) & 1 != 0
+    }
+
+    fn insert(&mut self, set: usize, reg: u32) {
+        self.bits[set * self.words + reg as usize / 64] |= 1 << (reg % 64);
+    }
+}
+
+/// Renumbers the registers of `code` from virtual ones to slots.
+pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Frame {
+    // Number densely the registers that occur: declarations are generous.
+    let mut dense = vec![u32::MAX; contents.len()];
+    let mut used = Vec::new();
+    for inst in code.iter_mut() {
+        inst.op.visit(|reg, _| {
+            let number = &mut dense[*reg as usize];
+            if *number == u32::MAX {
+                *number = used.len() as u32;
+                used.push(contents[*reg as usize]);
+            }
+            *reg = *number;
+        });
+    }
+    let intervals = intervals(code, &used);
+    let mut frame = Frame::default();
+    let mut slot_of = vec![0u32; used.len()];
+    let mut next = 0;
+    for (number, content) in used.iter().enumerate() {
+        let slot = match *content {
+            Content::Const32(bits) => {
+                frame.constants32.push((next, bits));
+                1
+            }
+            Content::Special(special) => {
+                frame.specials.push((next, special));
+                1
+            }
+            Content::Const64(bits) => {
+                frame.constants64.push((next, bits));
+                2
+            }
+            Content::Narrow | Content::Wide => 0,
+        };
+        slot_of[number] = next;
+        next += slot;
+    }
+    for (wide, size) in [(true, 2), (false, 1)] {
+        let (assignment, count) = scan(intervals.iter().filter(|i| used[i.reg as usize].wide() == wide));
+        for (reg, index) in assignment {
+            slot_of[reg as usize] = next + index * size;
+        }
+        next += count * size;
+        frame.pressure += count * size;
+    }
+    frame.slots = next;
+    for inst in code.iter_mut() {
+        inst.op.visit(|reg, _| *reg = slot_of[*reg as usize]);
+    }
+    frame
+}
+
+/// The lifetimes of all registers that the kernel writes, by where they start.
+fn intervals(code: &mut [Inst], used: &[Content]) -> Vec<Interval> {
+    let blocks = blocks(code);
+    let written = |reg: u32| matches!(used[reg as usize], Content::Narrow | Content::Wide);
+    let mut needs = Sets::new(blocks.len(), used.len());
+    let mut kills = Sets::new(blocks.len(), used.len());
+    for (number, block) in blocks.iter().enumerate() {
+        for inst in &mut code[block.start..block.end] {
+            let partial = inst.guard != PredRef::TRUE;
+            inst.op.visit(|&mut reg, role| {
+                let reads = role == Role::Use || partial;
+                if written(reg) && reads && !kills.has(number, reg) {
+                    needs.insert(number, reg);
+                }
+                if written(reg) && role == Role::Def && !partial {
+                    kills.insert(number, reg);
+                }
+            });
+        }
+    }
+    // Live on entry to each block: needed there, or live later and not written there.
+    let mut live_in = needs;
+    let mut live_out = Sets::new(blocks.len(), used.len());
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for number in (0..blocks.len()).rev() {
+            for word in 0..live_in.words {
+                let out = blocks[number].next.iter().fold(0, |bits, &next| bits | live_in.get(next)[word]);
+                let at = number * live_in.words + word;
+                live_out.bits[at] = out;
+                let new = live_in.bits[at] | out & !kills.bits[at];
+                changed |= new != live_in.bits[at];
+                live_in.bits[at] = new;
+            }
+        }
+    }
+    let mut ranges = vec![(u32::MAX, 0u32); used.len()];
+    let mut touch = |reg: u32, at: usize| {
+        let range = &mut ranges[reg as usize];
+        *range = (range.0.min(at as u32), range.1.max(at as u32));
+    };
+    for (number, block) in blocks.iter().enumerate() {
+        for (set, at) in [(live_in.get(number), block.start), (live_out.get(number), block.end)] {
+            for (word, &bits) in set.iter().enumerate() {
+                let mut bits = bits;
+                while bits != 0 {
+                    touch(word as u32 * 64 + bits.trailing_zeros(), at);
+                    bits &= bits - 1;
+                }
+            }
+        }
+        for at in block.start..block.end {
+            code[at].op.visit(|&mut reg, _| {
+                if written(reg) {
+                    touch(reg, at);
+                }
+            });
+        }
+    }
+    let mut intervals: Vec<Interval> = ranges
+        .iter()
+        .enumerate()
+        .filter(|(_, range)| range.0 <= range.1)
+        .map(|(reg, range)| Interval { reg: reg as u32, start: range.0, end: range.1 })
+        .collect();
+    intervals.sort_by_key(|interval| (interval.start, interval.reg));
+    intervals
+}
+
+/// Gives each interval the lowest index that is free, and returns how many there are. An index is
+/// free again after the operation that reads its last value, for the result of that operation too:
+/// operations read all of their operands first.
+fn scan<'i>(intervals: impl Iterator<Item = &'i Interval>) -> (Vec<(u32, u32)>, u32) {
+    let mut assignment = Vec::new();
+    let mut active: Vec<(u32, u32)> = Vec::new();
+    let mut free: Vec<u32> = Vec::new();
+    let mut count = 0;
+    for interval in intervals {
+        active.retain(|&(end, index)| {
+            let lives = end > interval.start;
+            if !lives {
+                free.push(index);
+            }
+            lives
+        });
+        free.sort_unstable_by(|a, b| b.cmp(a));
+        let index = free.pop().unwrap_or_else(|| {
+            count += 1;
+            count - 1
+        });
+        // What is written and never read takes its slot too, or it would clobber another result.
+        active.push((interval.end.max(interval.start + 1), index));
+        assignment.push((interval.reg, index));
+    }
+    (assignment, count)
+}

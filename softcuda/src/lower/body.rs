@@ -1,0 +1,290 @@
+//! Statements: scopes, declarations, labels, instructions, inlined calls.
+
+use crate::counters::OpClass;
+use crate::ptx::{Function, Instruction, LoadError, Operand, Space, Statement, Type, Variable};
+
+use super::context::{Content, Lowerer, Scope, Symbol};
+use super::op::{Inst, Mode, Op, PredRef, Un32, Un64};
+use super::parts::Parts;
+
+/// How deep calls may nest. Deeper ones are most likely recursion through many functions.
+const MAX_CALLS: usize = 64;
+
+/// The labels and branch tables declared directly in the braces that begin at `statements[0]`.
+fn declared_labels<'a>(lowerer: &mut Lowerer<'a, '_>, statements: &[Statement<'a>]) -> Result<Scope<'a>, LoadError> {
+    let mut scope = Scope::default();
+    let mut depth = 0u32;
+    for statement in statements {
+        match statement {
+            Statement::Open => depth += 1,
+            Statement::Close if depth == 0 => break,
+            Statement::Close => depth -= 1,
+            Statement::Label(name, line) if depth == 0 => {
+                let label = lowerer.new_label();
+                if scope.labels.insert(name, label).is_some() {
+                    let text = format!("the label `{name}` is declared twice");
+                    return Err(LoadError::symbol(*line, text));
+                }
+            }
+            Statement::Targets(name, targets, _) if depth == 0 => {
+                scope.tables.insert(name, targets.clone());
+            }
+            _ => {}
+        }
+    }
+    Ok(scope)
+}
+
+impl<'a, 'm> Lowerer<'a, 'm> {
+    /// Lowers the body of a kernel, whose parameters are declared in the scope on top.
+    pub(super) fn entry_body(&mut self, function: &'m Function<'a>) -> Result<(), LoadError> {
+        self.calls.push((function.name, u32::MAX));
+        self.body(function)?;
+        self.guard = PredRef::TRUE;
+        self.emit(OpClass::Branch, Op::Exit);
+        Ok(())
+    }
+
+    fn body(&mut self, function: &'m Function<'a>) -> Result<(), LoadError> {
+        let statements = function.body.as_deref().unwrap_or(&[]);
+        let scope = declared_labels(self, statements)?;
+        self.scopes.push(scope);
+        for (index, statement) in statements.iter().enumerate() {
+            match statement {
+                Statement::Open => {
+                    let scope = declared_labels(self, &statements[index + 1..])?;
+                    self.scopes.push(scope);
+                }
+                Statement::Close => {
+                    self.scopes.pop();
+                }
+                Statement::Label(name, line) => {
+                    self.line = *line;
+                    let label = self.look_up_label(name)?;
+                    self.place_label(label);
+                }
+                Statement::Location(file, line) => self.location = (*file, *line),
+                Statement::Targets(..) => {}
+                Statement::Variable(variable) => self.variable(variable)?,
+                Statement::Instruction(instruction) => {
+                    self.line = instruction.line;
+                    self.instruction(instruction)?;
+                    self.check_size()?;
+                }
+            }
+        }
+        self.scopes.pop();
+        Ok(())
+    }
+
+    fn variable(&mut self, variable: &'m Variable<'a>) -> Result<(), LoadError> {
+        let (name, line) = (variable.name, variable.line);
+        self.line = line;
+        let bytes = variable.bytes().unwrap_or(u64::MAX);
+        if variable.space == Space::Register {
+            return self.declare_registers(variable);
+        }
+        if variable.range.is_some() {
+            return Err(LoadError::syntax(line, "only registers have ranges"));
+        }
+        match variable.space {
+            Space::Shared => {
+                let key = std::ptr::from_ref(variable);
+                let address = self.shared.get(&key).copied().unwrap_or(0);
+                self.define(name, Symbol::Memory { space: Space::Shared, address, bytes }, line)
+            }
+            // Arguments of calls live in the caller's local memory.
+            Space::Local | Space::Param => {
+                let address = self.local_bytes.next_multiple_of(u64::from(variable.align));
+                self.local_bytes = address.saturating_add(bytes);
+                if self.local_bytes > 1 << 32 {
+                    return Err(LoadError::unsupported(line, "that much local memory"));
+                }
+                self.define(name, Symbol::Memory { space: Space::Local, address, bytes }, line)
+            }
+            _ => Err(LoadError::unsupported(line, "variables of this space inside a function")),
+        }
+    }
+
+    fn instruction(&mut self, instruction: &'m Instruction<'a>) -> Result<(), LoadError> {
+        let mut parts = Parts::new(instruction.opcode, instruction.line);
+        self.guard = match instruction.guard {
+            None => PredRef::TRUE,
+            Some((name, false)) => self.predicate(&Operand::Name(name), &parts)?,
+            Some((name, true)) => self.predicate(&Operand::Not(name), &parts)?,
+        };
+        let operands = &instruction.operands[..];
+        match parts.base() {
+            "mov" => self.mov(&mut parts, operands),
+            "selp" => self.selp(&mut parts, operands),
+            "slct" => self.slct(&mut parts, operands),
+            "setp" => self.setp(&mut parts, operands),
+            "set" => self.set(&mut parts, operands),
+            "testp" => self.testp(&mut parts, operands),
+            "cvta" => self.cvta(&mut parts, operands),
+            "isspacep" => self.isspacep(&mut parts, operands),
+            "cvt" => self.cvt(&mut parts, operands),
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "abs" | "neg" | "addc" | "subc"
+            | "madc" => self.arithmetic(&mut parts, operands),
+            "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" => {
+                self.special_function(&mut parts, operands)
+            }
+            "copysign" => self.copysign(&mut parts, operands),
+            "and" | "or" | "xor" | "not" | "cnot" => self.logic(&mut parts, operands),
+            "shl" | "shr" | "shf" => self.shift(&mut parts, operands),
+            "mul24" | "mad24" | "sad" | "popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "bmsk" | "szext"
+            | "lop3" | "prmt" | "dp4a" => self.bits(&mut parts, operands),
+            "ld" | "ldu" => self.load(&mut parts, operands),
+            "st" => self.store(&mut parts, operands),
+            "atom" | "red" => self.atomic(&mut parts, operands),
+            "cp" => self.copy_async(&mut parts, operands),
+            "prefetch" | "prefetchu" | "discard" | "applypriority" | "createpolicy" => {
+                self.cache_hint(&mut parts, operands)
+            }
+            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => self.branch(&mut parts, operands),
+            "call" => self.call(&mut parts, operands),
+            "bar" | "barrier" | "membar" | "fence" | "nanosleep" | "griddepcontrol" | "pmevent" => {
+                self.synchronise(&mut parts, operands)
+            }
+            "shfl" | "vote" | "match" | "redux" | "elect" | "activemask" => self.warp_operation(&mut parts, operands),
+            _ => Err(parts.unsupported()),
+        }
+    }
+
+    /// A call becomes the callee's body: arguments in memory are shared, those in registers copied.
+    fn call(&mut self, parts: &mut Parts<'_>, operands: &'m [Operand<'a>]) -> Result<(), LoadError> {
+        parts.take("uni");
+        parts.finish()?;
+        let (returns, name, arguments): (&[Operand<'a>], _, &[Operand<'a>]) = match operands {
+            [Operand::List(returns), Operand::Name(name), Operand::List(arguments)] => (returns, *name, arguments),
+            [Operand::Name(name), Operand::List(arguments)] => (&[], *name, arguments),
+            [Operand::List(returns), Operand::Name(name)] => (returns, *name, &[]),
+            [Operand::Name(name)] => (&[], *name, &[]),
+            _ => {
+                return Err(LoadError::unsupported(self.line, "calls through function pointers"));
+            }
+        };
+        if name == "__assertfail" {
+            return self.assert_fail(parts, arguments);
+        }
+        let Some(function) = self.function(name) else {
+            return match self.look_up(name) {
+                Some(_) => Err(LoadError::unsupported(self.line, "calls through function pointers")),
+                None => Err(self.unknown(name)),
+            };
+        };
+        if function.body.is_none() {
+            let text = format!("call of `{name}`, which is defined nowhere");
+            return Err(LoadError::unsupported(self.line, text));
+        }
+        if self.calls.iter().any(|&(other, _)| other == name) || self.calls.len() > MAX_CALLS {
+            return Err(LoadError::unsupported(self.line, format!("recursive call of `{name}`")));
+        }
+        if returns.len() != function.returns.len() || arguments.len() != function.params.len() {
+            return Err(parts.operands());
+        }
+        // The guard is for the whole body.
+        let (after, end) = (self.new_label(), self.new_label());
+        if self.guard != PredRef::TRUE {
+            self.guard = PredRef(self.guard.0 ^ 1);
+            self.emit_extra(Op::Bra { to: end });
+            self.guard = PredRef::TRUE;
+        }
+        let mut formals = Vec::new();
+        for (formal, actual) in function.params.iter().zip(arguments) {
+            let symbol = self.bind(formal, actual, parts)?;
+            if let Symbol::Register { reg, ty } = symbol {
+                let from = self.source(actual, ty, parts)?;
+                self.copy(reg, from, ty.bytes() == 8);
+            }
+            formals.push((formal, symbol));
+        }
+        let mut results = Vec::new();
+        for (formal, actual) in function.returns.iter().zip(returns) {
+            let symbol = self.bind(formal, actual, parts)?;
+            if let Symbol::Register { reg, ty } = symbol {
+                results.push((self.target(actual, ty, parts)?, reg, ty.bytes() == 8));
+            }
+            formals.push((formal, symbol));
+        }
+        let (line, location) = (self.line, self.location);
+        self.emit(OpClass::Branch, Op::Nop);
+        self.scopes.push(Scope::of_function());
+        for (formal, symbol) in formals {
+            self.define(formal.name, symbol, formal.line)?;
+        }
+        self.calls.push((function.name, after));
+        self.body(function)?;
+        self.calls.pop();
+        self.scopes.pop();
+        (self.line, self.location) = (line, location);
+        self.guard = PredRef::TRUE;
+        self.place_label(after);
+        for (to, from, wide) in results {
+            self.copy(to, from, wide);
+        }
+        self.place_label(end);
+        Ok(())
+    }
+
+    fn copy(&mut self, d: u32, a: u32, wide: bool) {
+        self.emit_extra(if wide {
+            Op::Un64 { f: Un64::Mov, m: Mode::PLAIN, d, a }
+        } else {
+            Op::Un32 { f: Un32::Mov, m: Mode::PLAIN, d, a }
+        });
+    }
+
+    /// What a formal parameter stands for: the caller's variable, or a register of its own.
+    fn bind(&mut self, formal: &Variable<'a>, actual: &Operand<'a>, parts: &Parts<'_>) -> Result<Symbol, LoadError> {
+        if formal.space == Space::Register {
+            if formal.ty == Type::Pred {
+                return Err(LoadError::unsupported(self.line, "predicates as parameters"));
+            }
+            return Ok(self.register_symbol(formal.ty));
+        }
+        let Operand::Name(name) = actual else { return Err(parts.operands()) };
+        match self.look_up(name) {
+            Some(symbol @ Symbol::Memory { space: Space::Local, bytes, .. }) if Some(bytes) >= formal.bytes() => {
+                Ok(symbol)
+            }
+            Some(_) => Err(parts.operands()),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    /// Addresses of the assertion's texts and its line, where the caller stored them.
+    fn assert_fail(&mut self, parts: &Parts<'_>, arguments: &[Operand<'a>]) -> Result<(), LoadError> {
+        let mut loaded = [0; 4];
+        for (index, ty) in [Type::U64, Type::U64, Type::U32, Type::U64].into_iter().enumerate() {
+            let Some(Operand::Name(name)) = arguments.get(index) else {
+                return Err(parts.operands());
+            };
+            loaded[index] = self.load_argument(name, ty, parts)?;
+        }
+        let [message, file, line, function] = loaded;
+        self.emit(OpClass::Other, Op::Assert { message, file, line, function });
+        Ok(())
+    }
+
+    /// Resolves labels and gives the kernel's operations away.
+    #[allow(clippy::type_complexity, reason = "four parallel lists, taken apart at once")]
+    pub(super) fn into_code(mut self) -> Result<(Vec<Inst>, Vec<u32>, Vec<(u32, u32)>, Vec<Content>), LoadError> {
+        let labels = &self.labels;
+        let resolve = |label: &mut u32| match labels[*label as usize] {
+            Some(place) => {
+                *label = place;
+                Ok(())
+            }
+            None => Err(LoadError::symbol(0, "a branch to a label that is not there")),
+        };
+        for inst in &mut self.code {
+            match &mut inst.op {
+                Op::Bra { to } => resolve(to)?,
+                Op::Brx { targets, .. } => targets.iter_mut().try_for_each(resolve)?,
+                _ => {}
+            }
+        }
+        Ok((self.code, self.lines, self.locations, self.contents))
+    }
+}

@@ -1,0 +1,26 @@
+//! Syntax tree to register-indexed operations.
+//!
+//! Functions are inlined where they are called, names and immediates become registers, and
+//! registers are packed into as few slots as their lifetimes allow, so that the engine's inner
+//! loop looks nothing up.
+
+mod allocate;
+mod body;
+mod context;
+mod control;
+mod convert;
+mod float;
+mod half;
+mod integer;
+mod memory;
+mod module;
+mod moves;
+pub mod op;
+mod parts;
+mod special;
+mod visit;
+mod warp;
+
+pub use allocate::Frame;
+pub use module::{Entry, Global, Param, Program, lower};
+pub use special::Special;

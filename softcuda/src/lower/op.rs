@@ -1,0 +1,904 @@
+//! The operations that the engine executes.
+//!
+//! Operands are registers by number: virtual ones while a kernel is lowered, slots of the register
+//! file after [`allocate`](super::allocate). Immediates and special registers are registers too,
+//! filled once per warp. Few shapes, many functions: what allocation and definedness need to know
+//! is the shape, what a lane computes is the function.
+
+use crate::counters::OpClass;
+use crate::ptx::{Space, Type};
+
+/// A register: its number, or [`NONE`].
+pub type Reg = u32;
+
+/// No register.
+pub const NONE: Reg = u32::MAX;
+
+/// A predicate operand: the predicate's number, twice, plus one if it is negated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PredRef(pub u32);
+
+impl PredRef {
+    /// Predicate 0 is always true.
+    pub const TRUE: PredRef = PredRef(0);
+
+    /// A predicate, possibly negated.
+    pub fn new(index: u32, negated: bool) -> PredRef {
+        PredRef(index * 2 + u32::from(negated))
+    }
+
+    /// The predicate's number.
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    /// All ones if it is negated.
+    #[inline(always)]
+    pub fn flip(self) -> u32 {
+        (self.0 & 1).wrapping_neg()
+    }
+}
+
+/// Rounding of floating-point results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Round {
+    /// To nearest, ties to even.
+    Nearest,
+    /// Towards zero.
+    Zero,
+    /// Towards minus infinity.
+    Down,
+    /// Towards plus infinity.
+    Up,
+    /// To nearest, ties away from zero.
+    NearestAway,
+}
+
+/// Modifiers of floating-point arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Mode(pub u8);
+
+impl Mode {
+    /// No modifier.
+    pub const PLAIN: Mode = Mode(0);
+    /// `.ftz`: subnormal inputs and results are zero.
+    pub const FTZ: Mode = Mode(1);
+    /// `.sat`: the result is clamped to [0, 1].
+    pub const SAT: Mode = Mode(2);
+    /// `.NaN`: minimum and maximum pass NaN on.
+    pub const NAN: Mode = Mode(4);
+    /// `.relu`: negative results become 0.
+    pub const RELU: Mode = Mode(8);
+    /// `.xorsign.abs`: minimum and maximum of magnitudes, with the product's sign.
+    pub const XORSIGN: Mode = Mode(16);
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Mode) -> Mode {
+        Mode(self.0 | other.0)
+    }
+
+    /// With a rounding other than to nearest.
+    #[must_use]
+    pub fn rounded(self, round: Round) -> Mode {
+        Mode(self.0 | (round as u8) << 5)
+    }
+
+    /// Whether a modifier is there.
+    #[inline(always)]
+    pub fn has(self, flag: Mode) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    /// The rounding.
+    #[inline(always)]
+    pub fn round(self) -> Round {
+        match self.0 >> 5 {
+            0 => Round::Nearest,
+            1 => Round::Zero,
+            2 => Round::Down,
+            3 => Round::Up,
+            _ => Round::NearestAway,
+        }
+    }
+}
+
+/// Functions of one 32-bit value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions; 16 marks those on half registers")]
+pub enum Un32 {
+    Mov,
+    Not,
+    Not16,
+    Cnot,
+    Cnot16,
+    Neg,
+    Neg16,
+    Abs,
+    Abs16,
+    Popc,
+    Clz,
+    Brev,
+    BfindU,
+    BfindS,
+    BfindShiftU,
+    BfindShiftS,
+    FNeg,
+    FAbs,
+    FRcp,
+    FRcpApprox,
+    FSqrt,
+    FSqrtApprox,
+    FRsqrtApprox,
+    FEx2,
+    FLg2,
+    FSin,
+    FCos,
+    FTanh,
+}
+
+/// Functions of two 32-bit values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions; 16 marks those on half registers")]
+pub enum Bin32 {
+    Add,
+    Add16,
+    AddSat,
+    Sub,
+    Sub16,
+    SubSat,
+    Mul,
+    Mul16,
+    MulHiS,
+    MulHiU,
+    MulHiS16,
+    MulHiU16,
+    MulWideS16,
+    MulWideU16,
+    Mul24S,
+    Mul24U,
+    DivS,
+    DivU,
+    DivS16,
+    RemS,
+    RemU,
+    RemS16,
+    MinS,
+    MinU,
+    MinS16,
+    MaxS,
+    MaxU,
+    MaxS16,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shl16,
+    ShrS,
+    ShrU,
+    ShrS16,
+    Bmsk,
+    BmskWrap,
+    SzextS,
+    SzextU,
+    SzextWrapS,
+    SzextWrapU,
+    FAdd,
+    FSub,
+    FMul,
+    FDiv,
+    FDivApprox,
+    FDivFull,
+    FMin,
+    FMax,
+    CopySign,
+}
+
+/// Functions of three 32-bit values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions; 16 marks those on half registers")]
+pub enum Tri32 {
+    Mad,
+    Mad16,
+    MadHiS,
+    MadHiU,
+    MadHiSatS,
+    Mad24S,
+    Mad24U,
+    MadWideS16,
+    MadWideU16,
+    SadS,
+    SadU,
+    SadS16,
+    SadU16,
+    Lop3,
+    Prmt,
+    PrmtF4e,
+    PrmtB4e,
+    PrmtRc8,
+    PrmtEcl,
+    PrmtEcr,
+    PrmtRc16,
+    BfeS,
+    BfeU,
+    ShfL,
+    ShfLWrap,
+    ShfR,
+    ShfRWrap,
+    Dp4aSS,
+    Dp4aSU,
+    Dp4aUS,
+    Dp4aUU,
+    FFma,
+    FMin3,
+    FMax3,
+}
+
+/// Functions of one 64-bit value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Un64 {
+    Mov,
+    Not,
+    Cnot,
+    Neg,
+    Abs,
+    Brev,
+    DNeg,
+    DAbs,
+    DRcp,
+    DRcpApprox,
+    DSqrt,
+    DRsqrtApprox,
+}
+
+/// Functions of two 64-bit values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions; X2 marks pairs of f32")]
+pub enum Bin64 {
+    Add,
+    Sub,
+    Mul,
+    MulHiS,
+    MulHiU,
+    DivS,
+    DivU,
+    RemS,
+    RemU,
+    MinS,
+    MinU,
+    MaxS,
+    MaxU,
+    And,
+    Or,
+    Xor,
+    DAdd,
+    DSub,
+    DMul,
+    DDiv,
+    DMin,
+    DMax,
+    DCopySign,
+    AddX2,
+    SubX2,
+    MulX2,
+}
+
+/// Functions of three 64-bit values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions; X2 marks pairs of f32")]
+pub enum Tri64 {
+    Mad,
+    MadHiS,
+    MadHiU,
+    SadS,
+    SadU,
+    DFma,
+    FmaX2,
+}
+
+/// Shifts of a 64-bit value by a 32-bit amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Shift64 {
+    Shl,
+    ShrS,
+    ShrU,
+}
+
+/// 64-bit results of 32-bit factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Wide {
+    MulS,
+    MulU,
+    MadS,
+    MadU,
+}
+
+/// 32-bit results of a 64-bit value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Count64 {
+    Popc,
+    Clz,
+    BfindU,
+    BfindS,
+    BfindShiftU,
+    BfindShiftS,
+}
+
+/// Arithmetic with a carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum CarryOp {
+    Add,
+    Sub,
+    MadLo,
+    MadHiS,
+    MadHiU,
+}
+
+/// Arithmetic on 16-bit floating-point values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum HalfOp {
+    Add,
+    Sub,
+    Mul,
+    Fma,
+    Min,
+    Max,
+    Neg,
+    Abs,
+    Ex2,
+    Tanh,
+    /// A comparison whose result is 1.0 or 0.
+    SetFloat(Compare),
+    /// A comparison whose result is all ones or 0 for each half.
+    SetMask(Compare),
+}
+
+/// The 16-bit floating-point formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the types")]
+pub enum HalfType {
+    F16,
+    F16x2,
+    Bf16,
+    Bf16x2,
+}
+
+impl HalfType {
+    /// Whether two values share a register.
+    #[inline(always)]
+    pub fn packed(self) -> bool {
+        matches!(self, HalfType::F16x2 | HalfType::Bf16x2)
+    }
+
+    /// Whether it is a bf16 format.
+    #[inline(always)]
+    pub fn bf16(self) -> bool {
+        matches!(self, HalfType::Bf16 | HalfType::Bf16x2)
+    }
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the types")]
+pub enum CompareType {
+    S16,
+    S32,
+    U32,
+    S64,
+    U64,
+    F32,
+    F32Ftz,
+    F64,
+    F16,
+    Bf16,
+}
+
+/// Comparisons; a `U` in front accepts unordered operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Compare {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    UEq,
+    UNe,
+    ULt,
+    ULe,
+    UGt,
+    UGe,
+    Num,
+    Nan,
+}
+
+/// How a comparison combines with another predicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Combine {
+    None,
+    And,
+    Or,
+    Xor,
+}
+
+/// `testp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum Test {
+    Finite,
+    Infinite,
+    Number,
+    NotANumber,
+    Normal,
+    Subnormal,
+}
+
+/// A conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CvtSpec {
+    /// Type of the source.
+    pub from: Type,
+    /// Type of the result.
+    pub to: Type,
+    /// Rounding of a floating-point result.
+    pub round: Round,
+    /// Rounding to an integral value: `.rni` and so on.
+    pub integral: bool,
+    /// Modifiers.
+    pub mode: Mode,
+    /// Bits of the destination register when it is wider than the type: integers fill it.
+    pub wide_to: u8,
+}
+
+/// An access to memory.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Which memory; `None` for a generic address.
+    pub space: Option<Space>,
+    /// Register of the address, or [`NONE`].
+    pub base: Reg,
+    /// Whether that register has 64 bits.
+    pub base_wide: bool,
+    /// What to add to it.
+    pub offset: i64,
+    /// Bytes of one element.
+    pub size: u8,
+    /// Elements of the vector.
+    pub count: u8,
+    /// Registers of the elements; [`NONE`] ignores one.
+    pub regs: [Reg; 8],
+    /// Whether element registers have 64 bits.
+    pub wide: bool,
+    /// Bits to which loaded values are sign-extended, 0 for none.
+    pub extend: u8,
+    /// A load through the read-only path.
+    pub read_only: bool,
+    /// A strong or volatile access: what a thread polls with.
+    pub strong: bool,
+    /// Number of the instruction among those that access memory.
+    pub site: u32,
+}
+
+/// What an atomic operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum AtomOp {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Exch,
+    Cas,
+    Inc,
+    Dec,
+}
+
+/// An atomic operation; `at.regs[0]` and `[1]` are its operands.
+#[derive(Clone, Debug)]
+pub struct Atom {
+    /// Where; `count` is 1.
+    pub at: Access,
+    /// What.
+    pub op: AtomOp,
+    /// On what type.
+    pub ty: Type,
+    /// Register of the old value, or [`NONE`].
+    pub d: Reg,
+    /// `.noftz` and the like do not matter; `.ftz` behaviour of f32 additions does.
+    pub ftz: bool,
+}
+
+/// The kinds of shuffle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum ShflMode {
+    Up,
+    Down,
+    Bfly,
+    Idx,
+}
+
+/// `shfl.sync`.
+#[derive(Clone, Debug)]
+pub struct Shfl {
+    /// Which.
+    pub mode: ShflMode,
+    /// Result.
+    pub d: Reg,
+    /// Predicate for "the source lane was in range", or [`NONE`].
+    pub p: u32,
+    /// Value.
+    pub a: Reg,
+    /// Lane or distance.
+    pub b: Reg,
+    /// Clamp and segment mask.
+    pub c: Reg,
+    /// Member mask.
+    pub members: Reg,
+}
+
+/// The kinds of vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum VoteMode {
+    All,
+    Any,
+    Uni,
+    Ballot,
+}
+
+/// Reductions over a warp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum ReduxOp {
+    Add,
+    MinS,
+    MinU,
+    MaxS,
+    MaxU,
+    And,
+    Or,
+    Xor,
+    FMin(Mode),
+    FMax(Mode),
+}
+
+/// What a barrier does besides waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the instructions")]
+pub enum BarKind {
+    Sync,
+    Arrive,
+    /// Counts the threads whose predicate is true.
+    RedPopc,
+    RedAnd,
+    RedOr,
+}
+
+/// A barrier of the block.
+#[derive(Clone, Debug)]
+pub struct Bar {
+    /// What it does.
+    pub kind: BarKind,
+    /// Whether whole warps execute it.
+    pub aligned: bool,
+    /// Register of its number.
+    pub id: Reg,
+    /// Register of the thread count, or [`NONE`] for the whole block.
+    pub count: Reg,
+    /// Source of a reduction.
+    pub source: PredRef,
+    /// Result register of `.popc`, or predicate of the others.
+    pub d: Reg,
+}
+
+/// `cp.async`.
+#[derive(Clone, Debug)]
+pub struct CpAsync {
+    /// Destination in shared memory.
+    pub to: Access,
+    /// Source in global memory.
+    pub from: Access,
+    /// Register of the number of bytes to read, the rest is zero; [`NONE`] for all.
+    pub bytes: Reg,
+    /// `ignore-src`: reads nothing if true.
+    pub ignore: PredRef,
+}
+
+/// What a clock reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named after the special registers")]
+pub enum Clock {
+    Low,
+    High,
+    Whole,
+    Timer,
+}
+
+/// An operation.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "d is the result; a, b, c, e are sources; the types say the rest")]
+pub enum Op {
+    Un32 {
+        f: Un32,
+        m: Mode,
+        d: Reg,
+        a: Reg,
+    },
+    Bin32 {
+        f: Bin32,
+        m: Mode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Tri32 {
+        f: Tri32,
+        m: Mode,
+        lut: u8,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Bfi32 {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+        e: Reg,
+    },
+    Un64 {
+        f: Un64,
+        m: Mode,
+        d: Reg,
+        a: Reg,
+    },
+    Bin64 {
+        f: Bin64,
+        m: Mode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Tri64 {
+        f: Tri64,
+        m: Mode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Shift64 {
+        f: Shift64,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Wide {
+        f: Wide,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Count64 {
+        f: Count64,
+        d: Reg,
+        a: Reg,
+    },
+    Bfe64 {
+        signed: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Bfi64 {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+        e: Reg,
+    },
+    Carry {
+        f: CarryOp,
+        wide: bool,
+        reads: bool,
+        writes: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Half {
+        f: HalfOp,
+        t: HalfType,
+        m: Mode,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// `p` and `q` are predicate numbers or [`NONE`].
+    Cmp {
+        ty: CompareType,
+        f: Compare,
+        k: Combine,
+        c: PredRef,
+        p: u32,
+        q: u32,
+        a: Reg,
+        b: Reg,
+    },
+    CmpPair {
+        t: HalfType,
+        f: Compare,
+        m: Mode,
+        p: u32,
+        q: u32,
+        a: Reg,
+        b: Reg,
+    },
+    Test {
+        f: Test,
+        wide: bool,
+        p: u32,
+        a: Reg,
+    },
+    Selp32 {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        p: PredRef,
+    },
+    Selp64 {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        p: PredRef,
+    },
+    PredBin {
+        k: Combine,
+        d: u32,
+        a: PredRef,
+        b: PredRef,
+    },
+    Cvt {
+        spec: CvtSpec,
+        d: Reg,
+        a: Reg,
+    },
+    /// `a` becomes the upper half.
+    CvtPack {
+        spec: CvtSpec,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Pack64 {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Unpack64 {
+        d: Reg,
+        e: Reg,
+        a: Reg,
+    },
+    Pack32 {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Unpack32 {
+        d: Reg,
+        e: Reg,
+        a: Reg,
+    },
+    /// Four 16-bit parts of a 64-bit register, or four bytes of a 32-bit one.
+    PackFour {
+        wide: bool,
+        d: Reg,
+        parts: Box<[Reg; 4]>,
+    },
+    UnpackFour {
+        wide: bool,
+        a: Reg,
+        parts: Box<[Reg; 4]>,
+    },
+    IsSpace {
+        space: Space,
+        p: u32,
+        a: Reg,
+    },
+    Clock {
+        f: Clock,
+        d: Reg,
+    },
+    Load(Box<Access>),
+    Store(Box<Access>),
+    Atom(Box<Atom>),
+    CpAsync(Box<CpAsync>),
+    CpCommit,
+    /// Waits until at most this many groups are pending.
+    CpWait(u32),
+    CpWaitAll,
+    Bra {
+        to: u32,
+    },
+    Brx {
+        index: Reg,
+        targets: Box<[u32]>,
+    },
+    Exit,
+    Trap,
+    Assert {
+        message: Reg,
+        file: Reg,
+        line: Reg,
+        function: Reg,
+    },
+    Bar(Box<Bar>),
+    WarpSync {
+        members: Reg,
+    },
+    Shfl(Box<Shfl>),
+    /// `d` is a register for a ballot, a predicate otherwise.
+    Vote {
+        f: VoteMode,
+        d: Reg,
+        a: PredRef,
+        members: Reg,
+    },
+    /// `p` is a predicate number or [`NONE`], and only for `all`.
+    Match {
+        all: bool,
+        wide: bool,
+        d: Reg,
+        p: u32,
+        a: Reg,
+        members: Reg,
+    },
+    Redux {
+        f: ReduxOp,
+        d: Reg,
+        a: Reg,
+        members: Reg,
+    },
+    Elect {
+        d: Reg,
+        p: u32,
+        members: Reg,
+    },
+    ActiveMask {
+        d: Reg,
+    },
+    Fence,
+    /// A hint to let others go first.
+    Pause,
+    Nop,
+}
+
+/// An operation with its guard and class.
+#[derive(Clone, Debug)]
+pub struct Inst {
+    /// Lanes whose guard is false do nothing.
+    pub guard: PredRef,
+    /// How it is counted; `None` for what an instruction needs beside its main operation.
+    pub class: Option<OpClass>,
+    /// What it does.
+    pub op: Op,
+}

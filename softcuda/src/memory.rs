@@ -1,0 +1,574 @@
+//! Device memory with a shadow that knows which bytes were ever written.
+//!
+//! Every allocation is one lazily reserved mapping: its bytes, then one shadow byte for each of
+//! them, then a map of the regions that kernels wrote. Device addresses come from a window of
+//! their own that no host mapping can have, are never handed out twice and are kept apart by
+//! gaps, so that a stray access meets nothing and a stale address is recognised.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::fault::{Fault, FaultKind};
+
+/// Set in the shadow byte of every byte that was written. The low bits hold the tag of the launch
+/// that wrote it, or 0 for the host.
+pub(crate) const DEFINED: u8 = 0x80;
+
+/// Tags that launches take in turn.
+const TAGS: u8 = 127;
+
+/// Alignment of allocations. Bases are odd multiples of it, so that nothing can rely on more.
+const ALIGN: u64 = 512;
+
+/// Least distance between two allocations.
+const GAP: u64 = 1 << 20;
+
+/// Log2 of the size of the regions in the map of what kernels wrote.
+const REGION_SHIFT: u32 = 16;
+
+/// The windows of device addresses: 4096 of them, taken in turn by devices, all above what the
+/// host can map, so that host code which follows a device pointer fails at once.
+const FIRST_WINDOW: u64 = 0x0070_0000_0000_0000;
+const WINDOW_SHIFT: u32 = 44;
+const WINDOWS: u64 = 4096;
+static NEXT_WINDOW: AtomicU64 = AtomicU64::new(0);
+
+/// There is no room for an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("out of device memory: {requested} bytes asked for, {free} of {limit} free")]
+pub struct OutOfMemory {
+    /// Bytes asked for.
+    pub requested: u64,
+    /// Bytes that are free.
+    pub free: u64,
+    /// Size of the memory.
+    pub limit: u64,
+}
+
+/// An address that cannot be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFree {
+    /// Nothing was ever allocated there.
+    #[error("{0:#x} was never allocated")]
+    NotAllocated(u64),
+    /// It was freed before.
+    #[error("{0:#x} was freed before")]
+    DoubleFree(u64),
+    /// It lies inside an allocation.
+    #[error("{address:#x} lies inside the allocation at {base:#x}")]
+    NotTheBase {
+        /// The address given.
+        address: u64,
+        /// Where the allocation begins.
+        base: u64,
+    },
+}
+
+/// The lazily reserved bytes behind one allocation.
+struct Mapping {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: a mapping is plain memory that belongs to no thread; all access to it is by relaxed
+// atomics (see `load_bytes` and `store_bytes`).
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(length: usize) -> Option<Mapping> {
+        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches
+        // nothing that exists.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        (start != libc::MAP_FAILED).then_some(Mapping { start: start.cast(), length })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this length and nothing else refers to it:
+        // every user holds the `Arc<Allocation>` that owns it.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// One allocation.
+pub(crate) struct Allocation {
+    base: u64,
+    size: u64,
+    read_only: bool,
+    mapping: Mapping,
+}
+
+impl Allocation {
+    fn window(&self) -> Window {
+        let padded = self.size.next_multiple_of(8) as usize;
+        let data = self.mapping.start;
+        // SAFETY: the mapping holds `padded` data bytes, `padded` shadow bytes and the region map.
+        let (shadow, regions) = unsafe { (data.add(padded), data.add(2 * padded)) };
+        let Allocation { base, size, read_only, .. } = *self;
+        Window { base, size, data, shadow, regions, read_only }
+    }
+}
+
+/// An allocation as a running kernel sees it: plain numbers, valid while the [`Snapshot`] that it
+/// came from lives.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    pub(crate) data: *mut u8,
+    pub(crate) shadow: *mut u8,
+    regions: *mut u8,
+    pub(crate) read_only: bool,
+}
+
+impl Window {
+    /// Offset of `bytes` bytes at `address`, if they lie inside.
+    #[inline(always)]
+    pub(crate) fn offset_of(&self, address: u64, bytes: u64) -> Option<usize> {
+        let offset = address.wrapping_sub(self.base);
+        (offset < self.size && bytes <= self.size - offset).then_some(offset as usize)
+    }
+
+    /// Notes that a kernel wrote in a range, so that its tags can be forgotten later.
+    #[inline(always)]
+    pub(crate) fn mark_written(&self, offset: usize, bytes: usize) {
+        let (first, last) = (offset >> REGION_SHIFT, (offset + bytes - 1) >> REGION_SHIFT);
+        for region in first..=last {
+            // SAFETY: the region map has one byte for each region that the size covers.
+            let region = unsafe { AtomicU8::from_ptr(self.regions.add(region)) };
+            if region.load(Relaxed) == 0 {
+                region.store(1, Relaxed);
+            }
+        }
+    }
+}
+
+/// The allocations that existed when a launch began.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    live: Arc<Vec<Arc<Allocation>>>,
+}
+
+impl Snapshot {
+    /// Windows in ascending order of their bases.
+    pub(crate) fn windows(&self) -> Vec<Window> {
+        self.live.iter().map(|allocation| allocation.window()).collect()
+    }
+}
+
+struct State {
+    /// Live allocations in ascending order: bases only ever grow.
+    live: Arc<Vec<Arc<Allocation>>>,
+    freed: BTreeMap<u64, u64>,
+    next: u64,
+    used: u64,
+    launches: u64,
+}
+
+/// The memory of one device.
+///
+/// It may be used from several threads at once. A kernel that races with another or with the host
+/// gets some mixture of the bytes written, as on a device.
+pub struct Memory {
+    limit: u64,
+    window: Range<u64>,
+    state: RwLock<State>,
+}
+
+impl Memory {
+    /// A memory of `limit` bytes. Nothing is reserved yet.
+    pub fn new(limit: u64) -> Memory {
+        let start = FIRST_WINDOW + (NEXT_WINDOW.fetch_add(1, Relaxed) % WINDOWS << WINDOW_SHIFT);
+        let state =
+            State { live: Arc::new(Vec::new()), freed: BTreeMap::new(), next: start + GAP, used: 0, launches: 0 };
+        Memory { limit, window: start..start + (1 << WINDOW_SHIFT), state: RwLock::new(state) }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves `bytes` uninitialised bytes, aligned to 512, and returns their device address.
+    ///
+    /// # Errors
+    /// The memory's limit, or the host's address space, is exhausted.
+    pub fn alloc(&self, bytes: u64) -> Result<u64, OutOfMemory> {
+        self.alloc_as(bytes, false)
+    }
+
+    /// As [`alloc`](Memory::alloc), for memory that kernels cannot write.
+    pub(crate) fn alloc_read_only(&self, bytes: u64) -> Result<u64, OutOfMemory> {
+        self.alloc_as(bytes, true)
+    }
+
+    fn alloc_as(&self, bytes: u64, read_only: bool) -> Result<u64, OutOfMemory> {
+        let mut state = self.state_mut();
+        let free = self.limit - state.used;
+        let error = OutOfMemory { requested: bytes, free, limit: self.limit };
+        if bytes > free || bytes >= self.window.end - self.window.start {
+            return Err(error);
+        }
+        let base = state.next.next_multiple_of(2 * ALIGN) + ALIGN;
+        let next = base + bytes + GAP;
+        if next > self.window.end {
+            return Err(error);
+        }
+        let padded = bytes.next_multiple_of(8);
+        let length = 2 * padded + (bytes >> REGION_SHIFT) + 8;
+        let mapping = Mapping::new(length as usize).ok_or(error)?;
+        state.next = next;
+        state.used += bytes;
+        let allocation = Arc::new(Allocation { base, size: bytes, read_only, mapping });
+        Arc::make_mut(&mut state.live).push(allocation);
+        Ok(base)
+    }
+
+    /// Frees the allocation that begins at `address`; its pages go back to the host's system.
+    ///
+    /// # Errors
+    /// The address is not the base of a live allocation.
+    pub fn free(&self, address: u64) -> Result<(), BadFree> {
+        let mut state = self.state_mut();
+        let found = state.live.binary_search_by_key(&address, |allocation| allocation.base);
+        let Ok(index) = found else {
+            return Err(match find(&state.live, address) {
+                Some(inside) => BadFree::NotTheBase { address, base: inside.base },
+                None if state.freed.contains_key(&address) => BadFree::DoubleFree(address),
+                None => BadFree::NotAllocated(address),
+            });
+        };
+        let allocation = Arc::make_mut(&mut state.live).remove(index);
+        state.freed.insert(allocation.base, allocation.size);
+        state.used -= allocation.size;
+        Ok(())
+    }
+
+    /// Copies bytes to the host. They need not be initialised: those that are not read as 0.
+    ///
+    /// # Errors
+    /// The range is not inside one live allocation.
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (allocation, offset) = self.range(address, out.len() as u64, "read")?;
+        // SAFETY: `range` checked that the bytes lie inside the allocation, which is alive.
+        unsafe { load_bytes(allocation.window().data.add(offset), out.as_mut_ptr(), out.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes from the host, which initialises them.
+    ///
+    /// # Errors
+    /// The range is not inside one live allocation.
+    pub fn write(&self, address: u64, data: &[u8]) -> Result<(), Fault> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (allocation, offset) = self.range(address, data.len() as u64, "write")?;
+        let window = allocation.window();
+        // SAFETY: `range` checked that the bytes lie inside the allocation, which is alive.
+        unsafe {
+            store_bytes(window.data.add(offset), data.as_ptr(), data.len());
+            fill_bytes(window.shadow.add(offset), DEFINED, data.len());
+        }
+        Ok(())
+    }
+
+    /// Writes `count` copies of a pattern, which initialises them.
+    ///
+    /// # Errors
+    /// The range is not inside one live allocation.
+    pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), Fault> {
+        let bytes = count.saturating_mul(pattern.len() as u64);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (allocation, offset) = self.range(address, bytes, "memset")?;
+        let window = allocation.window();
+        let same = pattern.iter().all(|&byte| byte == pattern[0]);
+        // SAFETY: `range` checked that the bytes lie inside the allocation, which is alive.
+        unsafe {
+            if same {
+                fill_bytes(window.data.add(offset), pattern[0], bytes as usize);
+            } else {
+                for index in 0..count as usize {
+                    let at = window.data.add(offset + index * pattern.len());
+                    store_bytes(at, pattern.as_ptr(), pattern.len());
+                }
+            }
+            fill_bytes(window.shadow.add(offset), DEFINED, bytes as usize);
+        }
+        Ok(())
+    }
+
+    /// Copies bytes within the memory. What was not initialised stays so in the copy.
+    ///
+    /// # Errors
+    /// One of the ranges is not inside one live allocation.
+    pub fn copy(&self, from: u64, to: u64, bytes: u64) -> Result<(), Fault> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (source, source_offset) = self.range(from, bytes, "copy")?;
+        let (target, target_offset) = self.range(to, bytes, "copy")?;
+        let (source, target) = (source.window(), target.window());
+        // In pieces, through the host: the ranges may overlap, then the direction matters.
+        const PIECE: u64 = 1 << 16;
+        let mut buffer = vec![0u8; PIECE.min(bytes) as usize];
+        let pieces = bytes.div_ceil(PIECE);
+        for index in 0..pieces {
+            let index = if to > from { pieces - 1 - index } else { index };
+            let start = index * PIECE;
+            let length = PIECE.min(bytes - start) as usize;
+            let (at, to) = (source_offset + start as usize, target_offset + start as usize);
+            // SAFETY: `range` checked both ranges; the allocations are alive.
+            unsafe {
+                load_bytes(source.data.add(at), buffer.as_mut_ptr(), length);
+                store_bytes(target.data.add(to), buffer.as_ptr(), length);
+                load_bytes(source.shadow.add(at), buffer.as_mut_ptr(), length);
+                buffer[..length].iter_mut().for_each(|byte| *byte &= DEFINED);
+                store_bytes(target.shadow.add(to), buffer.as_ptr(), length);
+            }
+        }
+        Ok(())
+    }
+
+    /// Base and size of the live allocation that an address lies in.
+    pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
+        let state = self.state();
+        find(&state.live, address).map(|allocation| (allocation.base, allocation.size))
+    }
+
+    /// Bytes allocated.
+    pub fn used(&self) -> u64 {
+        self.state().used
+    }
+
+    /// What a new launch works with: the allocations, and the tag of what it writes.
+    pub(crate) fn begin_launch(&self) -> (Snapshot, u8) {
+        let mut state = self.state_mut();
+        let tag = (state.launches % u64::from(TAGS)) as u8 + 1;
+        if state.launches > 0 && tag == 1 {
+            state.live.iter().for_each(|allocation| forget_tags(&allocation.window()));
+        }
+        state.launches += 1;
+        (Snapshot { live: state.live.clone() }, tag)
+    }
+
+    /// Why an access of a kernel or of the host is wrong.
+    pub(crate) fn explain(&self, address: u64, bytes: u64, what: &str) -> (FaultKind, String) {
+        let state = self.state();
+        let access = format!("{what} of {bytes} bytes at {address:#x}");
+        let below = state.freed.range(..=address).next_back();
+        if let Some((&base, &size)) = below.filter(|&(&base, &size)| address - base < size) {
+            let offset = address - base;
+            let detail = format!("{access}, {offset} bytes into the freed {size} bytes at {base:#x}");
+            return (FaultKind::UseAfterFree, detail);
+        }
+        let after = state.live.partition_point(|allocation| allocation.base <= address);
+        let before = after.checked_sub(1).map(|index| &state.live[index]);
+        let next = state.live.get(after);
+        let distance_after = before.map(|a| address.saturating_sub(a.base + a.size));
+        let distance_before = next.map(|a| a.base - address);
+        let near = match (before, next) {
+            (Some(a), _) if distance_after <= distance_before || next.is_none() => {
+                let (base, size) = (a.base, a.size);
+                match address.checked_sub(base + size) {
+                    Some(beyond) => {
+                        format!("{beyond} bytes after the end of the {size} bytes at {base:#x}")
+                    }
+                    None => {
+                        let beyond = address.saturating_add(bytes) - (base + size);
+                        format!("the last {beyond} beyond the end of the {size} bytes at {base:#x}")
+                    }
+                }
+            }
+            (_, Some(a)) => {
+                let (base, size) = (a.base, a.size);
+                format!("{} bytes before the {size} bytes at {base:#x}", base - address)
+            }
+            _ => "where nothing is allocated".to_owned(),
+        };
+        (FaultKind::OutOfBounds, format!("{access}, {near}"))
+    }
+
+    fn range(&self, address: u64, bytes: u64, what: &str) -> Result<(Arc<Allocation>, usize), Fault> {
+        let found = find(&self.state().live, address).cloned();
+        let offset = found.as_ref().and_then(|a| a.window().offset_of(address, bytes));
+        match (found, offset) {
+            (Some(allocation), Some(offset)) => Ok((allocation, offset)),
+            _ => {
+                let (kind, detail) = self.explain(address, bytes, &format!("host {what}"));
+                Err(Fault::of_host(kind, address, detail))
+            }
+        }
+    }
+}
+
+fn find(live: &[Arc<Allocation>], address: u64) -> Option<&Arc<Allocation>> {
+    let after = live.partition_point(|allocation| allocation.base <= address);
+    let allocation = &live[after.checked_sub(1)?];
+    (address - allocation.base < allocation.size).then_some(allocation)
+}
+
+/// Makes what launches wrote look like what the host wrote, so that a tag can be used again.
+fn forget_tags(window: &Window) {
+    for region in 0..=(window.size >> REGION_SHIFT) as usize {
+        // SAFETY: the region map has one byte for each region that the size covers.
+        let written = unsafe { AtomicU8::from_ptr(window.regions.add(region)) };
+        if written.swap(0, Relaxed) == 0 {
+            continue;
+        }
+        let start = region << REGION_SHIFT;
+        let end = (start + (1 << REGION_SHIFT)).min(window.size as usize);
+        for offset in start..end {
+            // SAFETY: `offset` is below the size, and there is one shadow byte per byte.
+            let byte = unsafe { AtomicU8::from_ptr(window.shadow.add(offset)) };
+            byte.fetch_and(DEFINED, Relaxed);
+        }
+    }
+}
+
+/// Copies bytes out of device memory with relaxed atomic loads as wide as the alignment allows.
+///
+/// # Safety
+/// `from` must be valid for reads of `count` bytes of device memory (or its shadow), `to` for
+/// writes of as many bytes that nothing else refers to.
+#[inline(always)]
+pub(crate) unsafe fn load_bytes(from: *const u8, to: *mut u8, count: usize) {
+    let mut done = 0;
+    // SAFETY: every piece stays below `count`, and is aligned as its atomic type asks: the piece
+    // is no wider than the alignment of its address.
+    unsafe {
+        while done < count {
+            let (at, out, left) = (from.add(done) as *mut u8, to.add(done), count - done);
+            let address = at as usize;
+            if address % 8 == 0 && left >= 8 {
+                out.cast::<u64>().write_unaligned(AtomicU64::from_ptr(at.cast()).load(Relaxed));
+                done += 8;
+            } else if address % 4 == 0 && left >= 4 {
+                out.cast::<u32>().write_unaligned(AtomicU32::from_ptr(at.cast()).load(Relaxed));
+                done += 4;
+            } else if address % 2 == 0 && left >= 2 {
+                out.cast::<u16>().write_unaligned(AtomicU16::from_ptr(at.cast()).load(Relaxed));
+                done += 2;
+            } else {
+                *out = AtomicU8::from_ptr(at).load(Relaxed);
+                done += 1;
+            }
+        }
+    }
+}
+
+/// Copies bytes into device memory with relaxed atomic stores as wide as the alignment allows.
+///
+/// # Safety
+/// `to` must be valid for writes of `count` bytes of device memory (or its shadow), `from` for
+/// reads of as many bytes.
+#[inline(always)]
+pub(crate) unsafe fn store_bytes(to: *mut u8, from: *const u8, count: usize) {
+    let mut done = 0;
+    // SAFETY: as in `load_bytes`.
+    unsafe {
+        while done < count {
+            let (at, value, left) = (to.add(done), from.add(done), count - done);
+            let address = at as usize;
+            if address % 8 == 0 && left >= 8 {
+                AtomicU64::from_ptr(at.cast()).store(value.cast::<u64>().read_unaligned(), Relaxed);
+                done += 8;
+            } else if address % 4 == 0 && left >= 4 {
+                AtomicU32::from_ptr(at.cast()).store(value.cast::<u32>().read_unaligned(), Relaxed);
+                done += 4;
+            } else if address % 2 == 0 && left >= 2 {
+                AtomicU16::from_ptr(at.cast()).store(value.cast::<u16>().read_unaligned(), Relaxed);
+                done += 2;
+            } else {
+                AtomicU8::from_ptr(at).store(*value, Relaxed);
+                done += 1;
+            }
+        }
+    }
+}
+
+/// Sets bytes of device memory (or its shadow) with relaxed atomic stores.
+///
+/// # Safety
+/// `to` must be valid for writes of `count` bytes of device memory or its shadow.
+#[inline(always)]
+pub(crate) unsafe fn fill_bytes(to: *mut u8, value: u8, count: usize) {
+    let wide = u64::from_ne_bytes([value; 8]);
+    let mut done = 0;
+    // SAFETY: as in `load_bytes`.
+    unsafe {
+        while done < count {
+            let (at, left) = (to.add(done), count - done);
+            let address = at as usize;
+            if address % 8 == 0 && left >= 8 {
+                AtomicU64::from_ptr(at.cast()).store(wide, Relaxed);
+                done += 8;
+            } else if address % 4 == 0 && left >= 4 {
+                AtomicU32::from_ptr(at.cast()).store(wide as u32, Relaxed);
+                done += 4;
+            } else {
+                AtomicU8::from_ptr(at).store(value, Relaxed);
+                done += 1;
+            }
+        }
+    }
+}
+
+/// Whether all of a range is defined, and whether any of its bytes has exactly this shadow.
+///
+/// # Safety
+/// `from` must be valid for reads of `count` shadow bytes.
+#[inline(always)]
+pub(crate) unsafe fn scan_shadow(from: *const u8, count: usize, state: u8) -> (bool, bool) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const DEFINED_ONES: u64 = 0x80 * ONES;
+    let wanted = ONES * u64::from(state);
+    let mut all = u64::MAX;
+    let mut found = 0;
+    let mut done = 0;
+    while done < count {
+        let (at, left) = (from.wrapping_add(done) as *mut u8, count - done);
+        let address = at as usize;
+        // SAFETY: as in `load_bytes`.
+        let word = unsafe {
+            if address % 8 == 0 && left >= 8 {
+                done += 8;
+                AtomicU64::from_ptr(at.cast()).load(Relaxed)
+            } else if address % 4 == 0 && left >= 4 {
+                done += 4;
+                let low = AtomicU32::from_ptr(at.cast()).load(Relaxed);
+                u64::from(low) | DEFINED_ONES << 32
+            } else {
+                done += 1;
+                u64::from(AtomicU8::from_ptr(at).load(Relaxed)) | DEFINED_ONES << 8
+            }
+        };
+        all &= word;
+        // The classic test for a zero byte.
+        let x = word ^ wanted;
+        found |= x.wrapping_sub(ONES) & !x & DEFINED_ONES;
+    }
+    (all & DEFINED_ONES == DEFINED_ONES, found != 0)
+}

@@ -1,0 +1,130 @@
+//! Occupancy, against the tables of NVIDIA's programming and tuning guides.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "each calls the driver with pointers to locals")]
+
+mod driver_support;
+
+use cudarc::driver::CudaFunction;
+use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute};
+use driver_support::{NOTHING, device, kernel};
+use softcuda::{Config, Gpu};
+
+/// A kernel of few registers, allowed all the shared memory the device has.
+fn light(major: u32, minor: u32) -> (Gpu, CudaFunction) {
+    let (gpu, context) = device(Config::capability(major, minor));
+    let function = kernel(&context, NOTHING, "nothing");
+    let most = gpu.config().unwrap().shared_per_block_optin as i32;
+    function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most).unwrap();
+    (gpu, function)
+}
+
+#[test]
+fn blocks_are_limited_by_threads_blocks_and_shared_memory() {
+    const KIB: usize = 1024;
+    // Capability, threads of a block, dynamic shared memory, resident blocks.
+    let table = [
+        // Threads: 1024 on 7.5, 2048 on 8.0, 9.0 and 10.0, 1536 on 8.6, 8.9 and 12.0.
+        ((7, 5), 256, 0, 4),
+        ((8, 0), 256, 0, 8),
+        ((8, 6), 256, 0, 6),
+        ((8, 9), 512, 0, 3),
+        ((9, 0), 1024, 0, 2),
+        ((10, 0), 1024, 0, 2),
+        ((12, 0), 1024, 0, 1),
+        // Warps, not threads: 33 threads take two.
+        ((8, 0), 65, 0, 21),
+        // Blocks.
+        ((7, 5), 32, 0, 16),
+        ((8, 0), 32, 0, 32),
+        ((8, 6), 32, 0, 16),
+        ((8, 9), 32, 0, 24),
+        ((9, 0), 32, 0, 32),
+        ((12, 0), 32, 0, 24),
+        // Shared memory, of which each block loses 1 KiB to the system from 8.0 on.
+        ((7, 5), 32, 32 * KIB, 2),
+        ((7, 5), 32, 64 * KIB, 1),
+        ((8, 0), 32, 163 * KIB, 1),
+        ((8, 0), 32, 81 * KIB, 2),
+        ((8, 0), 32, 81 * KIB + 1, 1),
+        ((8, 0), 32, 48 * KIB, 3),
+        ((8, 6), 32, 99 * KIB, 1),
+        ((8, 6), 32, 49 * KIB, 2),
+        ((9, 0), 32, 227 * KIB, 1),
+        ((9, 0), 32, 113 * KIB, 2),
+        ((9, 0), 32, 75 * KIB, 3),
+        ((12, 0), 32, 99 * KIB, 1),
+    ];
+    for ((major, minor), threads, dynamic, expected) in table {
+        let (_gpu, function) = light(major, minor);
+        let blocks = function.occupancy_max_active_blocks_per_multiprocessor(threads, dynamic, None).unwrap();
+        assert_eq!(blocks, expected, "{threads} threads, {dynamic} bytes on {major}.{minor}");
+    }
+}
+
+#[test]
+fn what_cannot_be_launched_has_no_blocks() {
+    let (gpu, context) = device(Config::capability(8, 0));
+    let function = kernel(&context, NOTHING, "nothing");
+    let blocks =
+        |threads, dynamic| function.occupancy_max_active_blocks_per_multiprocessor(threads, dynamic, None).unwrap();
+    assert_eq!(blocks(2048, 0), 0);
+    assert_eq!(blocks(32, 49 * 1024), 0, "without the attribute");
+    drop(gpu);
+}
+
+#[test]
+fn the_best_block_fills_the_multiprocessor() {
+    for ((major, minor), block, grid) in
+        [((7, 5), 1024, 40), ((8, 0), 1024, 216), ((8, 6), 768, 168), ((9, 0), 1024, 264)]
+    {
+        let (_gpu, function) = light(major, minor);
+        extern "C" fn no_shared(_threads: i32) -> usize {
+            0
+        }
+        let (best_grid, best_block) = function.occupancy_max_potential_block_size(no_shared, 0, 0, None).unwrap();
+        assert_eq!((best_block, best_grid), (block, grid), "{major}.{minor}");
+    }
+}
+
+#[test]
+fn the_shared_memory_left_is_what_keeps_the_blocks_resident() {
+    let (_gpu, function) = light(8, 0);
+    let left = |blocks, threads| function.occupancy_available_dynamic_smem_per_block(blocks, threads).unwrap();
+    for blocks in 1..=8 {
+        let bytes = left(blocks, 128);
+        let resident = function.occupancy_max_active_blocks_per_multiprocessor(128, bytes, None).unwrap();
+        assert!(resident >= blocks, "{blocks} blocks of {bytes} bytes: {resident}");
+    }
+    assert_eq!(left(1, 128), 163 * 1024);
+    assert_eq!(left(2, 128), 81 * 1024);
+}
+
+#[test]
+fn clusters_share_what_their_blocks_need() {
+    let (_gpu, function) = light(9, 0);
+    let mut attribute = sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        pad: [0; 4],
+        value: sys::CUlaunchAttributeValue { pad: [0; 64] },
+    };
+    attribute.value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: 8, y: 1, z: 1 };
+    let config = sys::CUlaunchConfig {
+        gridDimX: 8,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: 1024,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 200 * 1024,
+        hStream: std::ptr::null_mut(),
+        attrs: &mut attribute,
+        numAttrs: 1,
+    };
+    let (mut clusters, mut largest) = (0, 0);
+    unsafe {
+        sys::cuOccupancyMaxActiveClusters(&mut clusters, function.cu_function(), &config).result().unwrap();
+        sys::cuOccupancyMaxPotentialClusterSize(&mut largest, function.cu_function(), &config).result().unwrap();
+    }
+    assert_eq!(largest, 8);
+    // One block per multiprocessor; 8 groups of 16 hold two clusters each.
+    assert_eq!(clusters, 16);
+}

@@ -1,0 +1,95 @@
+//! Every function that cudarc can call exists, and C code finds them the way C code does.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "each calls the driver with pointers to locals")]
+
+mod driver_support;
+
+use std::ffi::CString;
+
+use cudarc::driver::sys::{self, CUresult};
+use driver_support::a100;
+
+/// What cudarc 0.19.10's safe and result layers refer to.
+const CUDARC: &str = "
+    cuCtxCreate_v3 cuCtxCreate_v4 cuCtxDestroy_v2 cuCtxGetCacheConfig cuCtxGetCurrent cuCtxGetLimit
+    cuCtxGetStreamPriorityRange cuCtxSetCacheConfig cuCtxSetCurrent cuCtxSetFlags cuCtxSetLimit
+    cuCtxSynchronize cuDestroyExternalMemory cuDeviceGet cuDeviceGetAttribute cuDeviceGetCount
+    cuDeviceGetDefaultMemPool cuDeviceGetMemPool cuDeviceGetName cuDeviceGetUuid cuDeviceGetUuid_v2
+    cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxRetain cuDeviceSetMemPool cuDeviceTotalMem_v2
+    cuEventCreate cuEventDestroy_v2 cuEventElapsedTime cuEventElapsedTime_v2 cuEventQuery
+    cuEventRecord cuEventSynchronize cuExternalMemoryGetMappedBuffer cuFuncGetAttribute
+    cuFuncSetAttribute cuFuncSetCacheConfig cuGetErrorName cuGetErrorString cuGraphDestroy
+    cuGraphExecDestroy cuGraphInstantiateWithFlags cuGraphLaunch cuGraphUpload
+    cuImportExternalMemory cuInit cuLaunchCooperativeKernel cuLaunchHostFunc cuLaunchKernel
+    cuLaunchKernelEx cuMemAdvise_v2 cuMemAllocAsync cuMemAllocFromPoolAsync cuMemAllocManaged
+    cuMemAlloc_v2 cuMemFreeAsync cuMemFreeHost cuMemFree_v2 cuMemGetInfo_v2 cuMemHostAlloc
+    cuMemPoolCreate cuMemPoolDestroy cuMemPoolGetAttribute cuMemPoolSetAttribute cuMemPoolTrimTo
+    cuMemPrefetchAsync_v2 cuMemcpyDtoDAsync_v2 cuMemcpyDtoD_v2 cuMemcpyDtoHAsync_v2 cuMemcpyDtoH_v2
+    cuMemcpyHtoDAsync_v2 cuMemcpyHtoD_v2 cuMemcpyPeerAsync cuMemsetD8Async cuMemsetD8_v2
+    cuModuleGetFunction cuModuleGetGlobal_v2 cuModuleLoad cuModuleLoadData cuModuleUnload
+    cuOccupancyAvailableDynamicSMemPerBlock cuOccupancyMaxActiveBlocksPerMultiprocessor
+    cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags cuOccupancyMaxActiveClusters
+    cuOccupancyMaxPotentialBlockSize cuOccupancyMaxPotentialBlockSizeWithFlags
+    cuOccupancyMaxPotentialClusterSize cuProfilerStart cuProfilerStop cuStreamAttachMemAsync
+    cuStreamBeginCapture_v2 cuStreamCreate cuStreamCreateWithPriority cuStreamDestroy_v2
+    cuStreamEndCapture cuStreamIsCapturing cuStreamSynchronize cuStreamWaitEvent";
+
+/// The address the driver gives for a name and a CUDA version; null if it knows none.
+fn address(name: &str, version: i32) -> usize {
+    let name = CString::new(name).unwrap();
+    let mut found = std::ptr::null_mut();
+    let mut status = sys::CUdriverProcAddressQueryResult::CU_GET_PROC_ADDRESS_SUCCESS;
+    let result = unsafe { sys::cuGetProcAddress_v2(name.as_ptr(), &mut found, version, 0, &mut status) };
+    assert_eq!(result == CUresult::CUDA_SUCCESS, !found.is_null());
+    found as usize
+}
+
+#[test]
+fn every_symbol_of_cudarc_is_exported() {
+    let _device = a100();
+    for name in CUDARC.split_whitespace() {
+        let exported = unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()) };
+        assert!(exported.is_ok(), "{name}: {:?}", exported.err());
+        assert_ne!(address(name, 13_040), 0, "{name}");
+    }
+}
+
+#[test]
+fn versions_choose_among_the_forms_of_a_function() {
+    let _device = a100();
+    assert_eq!(address("cuMemAlloc", 11_000), address("cuMemAlloc_v2", 11_000));
+    assert_eq!(address("cuCtxCreate", 12_050), address("cuCtxCreate_v4", 12_050));
+    assert_eq!(address("cuCtxCreate", 12_000), address("cuCtxCreate_v3", 12_000));
+    assert_eq!(address("cuCtxCreate", 11_000), address("cuCtxCreate_v2", 11_000));
+    assert_ne!(address("cuEventElapsedTime", 12_000), address("cuEventElapsedTime", 12_080));
+    assert_eq!(address("cuMakeCoffee", 13_000), 0);
+}
+
+#[test]
+fn errors_have_names_and_texts() {
+    let _device = a100();
+    let error = cudarc::driver::DriverError(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    assert_eq!(error.error_name().unwrap(), c"CUDA_ERROR_ILLEGAL_ADDRESS");
+    assert_eq!(error.error_string().unwrap(), c"an illegal memory access was encountered");
+    assert!(format!("{error}").contains("illegal memory access"));
+}
+
+#[test]
+fn null_pointers_are_invalid_values() {
+    let (_gpu, context) = a100();
+    let invalid = CUresult::CUDA_ERROR_INVALID_VALUE;
+    use std::ptr::null_mut as null;
+    unsafe {
+        assert_eq!(sys::cuDeviceGetCount(null()), invalid);
+        assert_eq!(sys::cuDriverGetVersion(null()), invalid);
+        assert_eq!(sys::cuStreamCreate(null(), 0), invalid);
+        assert_eq!(sys::cuEventCreate(null(), 0), invalid);
+        assert_eq!(sys::cuMemAlloc_v2(null(), 16), invalid);
+        assert_eq!(sys::cuMemHostAlloc(null(), 16, 0), invalid);
+        assert_eq!(sys::cuMemcpyDtoH_v2(null(), 0x1000, 4), invalid);
+        assert_eq!(sys::cuModuleLoad(null(), std::ptr::null()), invalid);
+        assert_eq!(sys::cuLaunchKernelEx(std::ptr::null(), null(), null(), null()), invalid);
+        let pointers = sys::cuPointerGetAttributes(1, null(), null(), 0);
+        assert_eq!(pointers, invalid);
+    }
+    context.synchronize().unwrap();
+}

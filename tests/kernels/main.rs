@@ -1,0 +1,17 @@
+//! Every kernel against the reference: sizes, layouts, values, semantics of DESIGN, totals, determinism, traffic.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod invariants;
+mod large;
+mod layout;
+mod masks;
+mod nonfinite;
+mod repeatability;
+mod sizes;
+mod totals;
+mod traffic;
+mod upstream;
+mod values;
+mod weights;

@@ -1,0 +1,87 @@
+//! Sum and mean of the row losses.
+
+use zlpr::{Options, Reduction};
+
+use crate::common::{Case, Implementation, Lab, Layer, PAIRS, Upstream, check_everywhere, data};
+
+const REDUCTIONS: [Reduction; 2] = [Reduction::Sum, Reduction::Mean];
+
+#[test]
+fn totals_of_a_few_rows() {
+    check_everywhere(REDUCTIONS.into_iter().flat_map(|reduction| {
+        [1, 2, 3, 31, 255, 256, 257].into_iter().enumerate().flat_map(move |(i, rows)| {
+            [0, 1].map(|k| {
+                let case = data::ordinary("total", PAIRS[(i + 4 * k) % 8], (rows, 21), 3.0, 7);
+                let upstream = Upstream::PerRow((0..rows).map(|r| (r % 5) as f32 - 2.0).collect());
+                case.options(Options::new().reduction(reduction)).upstream(upstream)
+            })
+        })
+    }));
+}
+
+/// On both sides of the number of rows from which partial sums go through the workspace.
+#[test]
+fn totals_around_the_first_workspace() {
+    for lab in Lab::each() {
+        for (rows, reduction) in [(8192, Reduction::Mean), (8193, Reduction::Sum), (16_385, Reduction::Mean)] {
+            let case =
+                data::ordinary("total", PAIRS[4], (rows, 3), 3.0, 7).options(Options::new().reduction(reduction));
+            lab.check_one(&case, Implementation { layer: Layer::Typed, gradient: true });
+        }
+    }
+}
+
+#[test]
+fn totals_of_a_hundred_thousand_rows() {
+    let rows = 100_000;
+    let lab = Lab::new((8, 0));
+    for reduction in REDUCTIONS {
+        let case = data::ordinary("total", PAIRS[0], (rows, 2), 5.0, 7).options(Options::new().reduction(reduction));
+        lab.check_one(&case, Implementation { layer: Layer::Typed, gradient: false });
+    }
+}
+
+#[test]
+fn totals_of_losses_of_very_different_size() {
+    check_everywhere(REDUCTIONS.into_iter().flat_map(|reduction| {
+        [1e2, 1e4, 1e30].map(|large| {
+            let rows = 3000;
+            // A loss of `large`, then losses of 1e-4.
+            let scores: Vec<f64> = (0..rows).map(|r| if r == 0 { large } else { -9.2 }).collect();
+            let case = Case::new(format!("total after {large:e}"), PAIRS[1], (rows, 1), &scores, &vec![0.0; rows]);
+            case.options(Options::new().reduction(reduction))
+        })
+    }));
+}
+
+#[test]
+fn totals_with_infinite_and_nan_losses() {
+    check_everywhere(REDUCTIONS.into_iter().flat_map(|reduction| {
+        [(f64::INFINITY, 0), (f64::INFINITY, 299), (f64::NAN, 77), (f32::MAX.into(), 5)].map(|(score, row)| {
+            let rows = 300;
+            let mut scores = data::normal(&mut data::rng(1), rows * 2, 1.0);
+            scores[2 * row] = score;
+            if score == f64::from(f32::MAX) {
+                // Two losses of the largest finite number: their sum is infinite.
+                scores[2 * row + 2] = score;
+            }
+            let case = Case::new(format!("total with {score:e}"), PAIRS[0], (rows, 2), &scores, &vec![0.0; 2 * rows]);
+            case.options(Options::new().reduction(reduction))
+        })
+    }));
+}
+
+/// An infinite row loss passes the workspace as well.
+#[test]
+fn an_infinite_total_through_the_workspace() {
+    let rows = 8193;
+    let lab = Lab::new((7, 5));
+    for (row, score) in [(0, f64::INFINITY), (8192, f64::INFINITY), (4000, f64::NAN)] {
+        let mut scores = vec![0.5; rows];
+        scores[row] = score;
+        let case = Case::new("infinite total", PAIRS[0], (rows, 1), &scores, &vec![0.0; rows]);
+        let case = case.options(Options::new().reduction(Reduction::Mean));
+        let output = lab.check_one(&case, Implementation { layer: Layer::Typed, gradient: false });
+        assert!(!output.total.unwrap().is_finite());
+    }
+}
