@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags};
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, ValidAsZeroBits};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use zlpr::plan::{Device, Plan, Problem};
 use zlpr::reference::Row;
-use zlpr::{Buffers, DType, GradientOf, Labels, Matrix, Options, Reduction, Score, Targets, Upstream, Zlpr};
+use zlpr::{Buffers, DType, Labels, Matrix, Options, Reduction, Score, Targets, Upstream, Zlpr};
 
 /// Shapes of real workloads, at least one for every regime.
 const SHAPES: [(usize, usize, &str); 7] = [
@@ -128,7 +128,7 @@ fn launch_path(criterion: &mut Criterion, context: &Arc<CudaContext>) -> Result<
 
 /// Forward + gradient on the GPU, by events around the launches. The throughput is that of the floor: every
 /// input and output moved once.
-fn kernels<S: Score + GradientOf<S> + ValidAsZeroBits>(criterion: &mut Criterion, context: &Arc<CudaContext>) {
+fn kernels<S: Score>(criterion: &mut Criterion, context: &Arc<CudaContext>) {
     for hard in [false, true] {
         let label_type = if hard { DType::U8 } else { S::DTYPE };
         let mut group = criterion.benchmark_group(format!("kernel {} {label_type}", S::DTYPE));
@@ -148,19 +148,18 @@ fn kernels<S: Score + GradientOf<S> + ValidAsZeroBits>(criterion: &mut Criterion
 }
 
 /// As many copies of the inputs as make the L2 cache useless when they take turns.
-fn beyond_the_cache<S>(context: &Arc<CudaContext>, rows: usize, cols: usize, bytes: usize) -> Result<Vec<Inputs<S>>>
-where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
-{
+fn beyond_the_cache<S: Score>(
+    context: &Arc<CudaContext>,
+    rows: usize,
+    cols: usize,
+    bytes: usize,
+) -> Result<Vec<Inputs<S>>> {
     let cache = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
     let count = (4 * usize::try_from(cache)?).div_ceil(bytes).clamp(1, 1024);
     (0..count).map(|_| Inputs::new(context, rows, cols)).collect()
 }
 
-fn time<S>(copies: &mut [Inputs<S>], rows: usize, cols: usize, hard: bool, iterations: u64) -> Result<Duration>
-where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
-{
+fn time<S: Score>(copies: &mut [Inputs<S>], rows: usize, cols: usize, hard: bool, iterations: u64) -> Result<Duration> {
     let stream = copies[0].stream.clone();
     let event = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
     let start = event()?;
@@ -182,7 +181,7 @@ struct Inputs<S> {
     buffers: Buffers<S>,
 }
 
-impl<S: Score + GradientOf<S> + ValidAsZeroBits> Inputs<S> {
+impl<S: Score> Inputs<S> {
     fn new(context: &Arc<CudaContext>, rows: usize, cols: usize) -> Result<Self> {
         let stream = context.default_stream();
         let zlpr = Zlpr::new(context, Options::new())?;

@@ -38,6 +38,23 @@ template <class T, int Count> struct Pack {
                 ((uint4*)to)[i] = make_uint4(word[4 * i], word[4 * i + 1], word[4 * i + 2], word[4 * i + 3]);
         }
     }
+
+    // To global memory. In assembly: the compiler merges the tail of a plain wide store with the element
+    // stores of the other branch, and what is left is narrow.
+    __device__ __forceinline__ void store_global(void* to) const {
+        u64 address = __cvta_generic_to_global(to);
+        if constexpr (bytes == 4) {
+            asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(word[0]) : "memory");
+        } else if constexpr (bytes == 8) {
+            asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(word[0]), "r"(word[1]) : "memory");
+        } else {
+#pragma unroll
+            for (int i = 0; i < bytes / 16; i++)
+                asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address + 16 * i), "r"(word[4 * i]),
+                             "r"(word[4 * i + 1]), "r"(word[4 * i + 2]), "r"(word[4 * i + 3])
+                             : "memory");
+        }
+    }
 };
 
 // Elements [first, first + Count) of one row of an array, for any `first` of the form
@@ -63,7 +80,7 @@ template <class T, int Count> struct Span {
     }
     template <class Index> __device__ __forceinline__ void store(Index offset, const Pack<T, Count>& pack) const {
         if (wide) {
-            pack.store_wide(data + offset);
+            pack.store_global(data + offset);
         } else {
 #pragma unroll
             for (int i = 0; i < Count; i++) data[offset + i] = pack.get(i);

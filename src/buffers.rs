@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, ValidAsZeroBits};
+use cudarc::driver::{CudaSlice, CudaStream};
 
 use crate::inputs::{MatrixMut, Outputs};
 use crate::{DType, Element, Error, Zlpr, driver};
@@ -21,7 +21,7 @@ pub struct Buffers<G> {
     elements: usize,
 }
 
-impl<G: Element + ValidAsZeroBits> Buffers<G> {
+impl<G: Element> Buffers<G> {
     /// Buffers for up to `rows` rows and `rows * cols` gradient elements, zeroed.
     ///
     /// # Errors
@@ -96,9 +96,6 @@ fn elements(rows: usize, cols: usize) -> Result<usize, Error> {
 }
 
 /// At least one element: the driver refuses allocations of nothing.
-fn zeros<T: ValidAsZeroBits + cudarc::driver::DeviceRepr>(
-    stream: &Arc<CudaStream>,
-    len: usize,
-) -> Result<CudaSlice<T>, Error> {
+fn zeros<T: Element>(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<T>, Error> {
     stream.alloc_zeros(len.max(1)).map_err(|e| driver::failed("cuMemAllocAsync", e))
 }

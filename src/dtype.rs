@@ -1,6 +1,6 @@
 //! Element types of scores, labels and gradients.
 
-use cudarc::driver::DeviceRepr;
+use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use half::{bf16, f16};
 
 /// An element type, as data.
@@ -64,7 +64,7 @@ mod sealed {
 }
 
 /// A type that device arrays of this crate may have: `f32`, `f16`, `bf16` or `u8`. Sealed.
-pub trait Element: DeviceRepr + bytemuck::Pod + Send + Sync + sealed::Sealed {
+pub trait Element: DeviceRepr + ValidAsZeroBits + bytemuck::Pod + Send + Sync + sealed::Sealed {
     /// The same type, as data.
     const DTYPE: DType;
     /// The value, as a label or score.
@@ -72,7 +72,7 @@ pub trait Element: DeviceRepr + bytemuck::Pod + Send + Sync + sealed::Sealed {
 }
 
 /// A type scores may have: `f32`, `f16` or `bf16`. Sealed.
-pub trait Score: Element {
+pub trait Score: Element + GradientOf<Self> {
     /// The nearest value of this type.
     fn from_f64(x: f64) -> Self;
 }

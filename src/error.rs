@@ -60,7 +60,7 @@ pub enum Error {
         capability: (u32, u32),
     },
     /// No kernel takes these types together.
-    #[error("no kernel takes {scores} scores with {labels} labels: labels are {scores}, f32 or u8")]
+    #[error("no kernel takes {scores} scores with {labels} labels: labels have the scores' type, or are f32 or u8")]
     Types {
         /// Type of the scores.
         scores: DType,
@@ -68,7 +68,7 @@ pub enum Error {
         labels: DType,
     },
     /// No kernel writes this gradient type.
-    #[error("the gradient of {scores} scores is {scores} or f32, not {gradient}")]
+    #[error("the gradient of {scores} scores has their type or is f32, not {gradient}")]
     GradientType {
         /// Type of the scores.
         scores: DType,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use cudarc::driver::{CudaSlice, CudaStream, ValidAsZeroBits};
+use cudarc::driver::{CudaSlice, CudaStream};
 use half::{bf16, f16};
 use zlpr::reference::Row;
-use zlpr::{Buffers, DType, Element, GradientOf, Labels, Mask, Options, Score, Targets, Upstream, Zlpr};
+use zlpr::{Buffers, DType, Element, Labels, Mask, Options, Score, Targets, Upstream, Zlpr};
 
 use crate::support::device::{Cuda, Device};
 use crate::support::tensors::Matrix;
@@ -61,10 +61,7 @@ pub fn run(device: &Device, inputs: &Inputs<'_>, options: Options) -> Result<Out
     }
 }
 
-fn run_as<S>(device: &Device, inputs: &Inputs<'_>, options: Options) -> Result<Outcome>
-where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
-{
+fn run_as<S: Score>(device: &Device, inputs: &Inputs<'_>, options: Options) -> Result<Outcome> {
     let scores: Vec<S> = inputs.scores.elements();
     let labels = host_labels::<S>(&inputs.labels)?;
     let mask: Option<Vec<u8>> = inputs.mask.map(|mask| mask.elements());
@@ -108,17 +105,14 @@ fn widened<T: Element>(values: &[T]) -> Vec<f64> {
     values.iter().map(|value| value.to_f64()).collect()
 }
 
-fn launch<S>(
+fn launch<S: Score>(
     cuda: &Cuda,
     inputs: &Inputs<'_>,
     scores: &[S],
     labels: &HostLabels<S>,
     mask: Option<&[u8]>,
     options: Options,
-) -> Result<Outcome>
-where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
-{
+) -> Result<Outcome> {
     let Cuda { stream, context, gpu } = cuda;
     let Matrix { rows, cols, .. } = inputs.scores;
     let zlpr = Zlpr::new(context, options)?;
@@ -175,7 +169,7 @@ where
 }
 
 /// A copy on the device, of one element at least: the driver allocates no empty memory.
-fn upload<T: Element + ValidAsZeroBits>(stream: &Arc<CudaStream>, values: &[T]) -> Result<CudaSlice<T>> {
+fn upload<T: Element>(stream: &Arc<CudaStream>, values: &[T]) -> Result<CudaSlice<T>> {
     Ok(if values.is_empty() { stream.alloc_zeros(1)? } else { stream.clone_htod(values)? })
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ndarray::{Array2, ArrayView1, Axis};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -84,10 +84,11 @@ fn read(path: &Path) -> Result<(Array2<f32>, Array2<u8>)> {
     ensure!(labels.rows == rows, "`features` has {rows} rows, but `labels` {}", labels.rows);
     ensure!(rows >= 2, "{rows} rows: two halves need at least 2");
     ensure!(cols > 0 && labels.cols > 0, "there are {cols} features and {} labels", labels.cols);
-    let labels = Array2::from_shape_vec((rows, labels.cols), labels.elements::<u8>())?;
+    let present = labels.elements::<u8>().into_iter().map(|label| u8::from(label != 0)).collect();
+    let labels = Array2::from_shape_vec((rows, labels.cols), present)?;
     let features = Array2::from_shape_vec((rows, cols), features.elements::<f32>())?;
     if let Some(((row, column), value)) = features.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        anyhow::bail!("`features` is {value} in row {row}, column {column}");
+        bail!("`features` is {value} in row {row}, column {column}");
     }
     Ok((features, labels))
 }

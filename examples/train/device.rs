@@ -2,11 +2,11 @@
 
 use std::marker::PhantomData;
 
-use anyhow::Result;
-use cudarc::driver::{CudaSlice, ValidAsZeroBits};
+use anyhow::{Context, Result, bail};
+use cudarc::driver::CudaSlice;
 use ndarray::{Array2, ArrayView2, Axis};
 use zlpr::reference::Row;
-use zlpr::{Buffers, DType, GradientOf, Labels, Matrix, Options, Reduction, Score, Upstream, Zlpr};
+use zlpr::{Buffers, DType, Labels, Matrix, Options, Reduction, Score, Upstream, Zlpr};
 
 use crate::objective::{Objective, Targets};
 use crate::support::device::{Cuda, Device};
@@ -18,7 +18,7 @@ const LOSS_SCALE: f32 = 1024.0;
 /// ZLPR of batches of up to `rows` rows, with scores and gradient in `S`.
 pub fn zlpr<'a, S>(device: &'a Device, rows: usize, labels: usize, smoothed: bool) -> Result<Box<dyn Objective + 'a>>
 where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
+    S: Score,
 {
     Ok(match device {
         Device::Reference => Box::new(ReferenceZlpr::<S>(PhantomData)),
@@ -42,7 +42,7 @@ enum DeviceLabels {
 
 impl<'a, S> CudaZlpr<'a, S>
 where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
+    S: Score,
 {
     fn new(cuda: &'a Cuda, rows: usize, labels: usize, smoothed: bool) -> Result<Self> {
         let stream = &cuda.stream;
@@ -63,10 +63,7 @@ where
     }
 }
 
-impl<S> Objective for CudaZlpr<'_, S>
-where
-    S: Score + GradientOf<S> + ValidAsZeroBits,
-{
+impl<S: Score> Objective for CudaZlpr<'_, S> {
     fn name(&self) -> &'static str {
         "ZLPR"
     }
@@ -85,7 +82,7 @@ where
                 stream.memcpy_htod(contiguous(&targets.hard)?, labels)?;
                 Labels::Hard(Matrix::new(labels, rows, cols))
             }
-            _ => anyhow::bail!("smoothed labels need the objective that was made for them"),
+            _ => bail!("smoothed labels need the objective that was made for them"),
         };
 
         let (outputs, gradient) = self.buffers.outputs(rows, cols)?;
@@ -119,7 +116,7 @@ impl<S: Score> Objective for ReferenceZlpr<S> {
             let scores: Vec<f64> = scores.iter().map(|&score| S::from_f64(score.into()).to_f64()).collect();
             let labels: Vec<f64> = match &targets.soft {
                 Some(soft) => soft.row(row).iter().map(|&label| label.into()).collect(),
-                None => targets.hard.row(row).iter().map(|&label| f64::from(label != 0)).collect(),
+                None => targets.hard.row(row).iter().map(|&label| label.into()).collect(),
             };
             let row = Row::new(&scores, &labels, None, &Options::new());
             loss += row.loss / rows as f64;
@@ -130,7 +127,7 @@ impl<S: Score> Objective for ReferenceZlpr<S> {
 }
 
 fn contiguous<T>(array: &Array2<T>) -> Result<&[T]> {
-    array.as_slice().ok_or_else(|| anyhow::anyhow!("labels are not contiguous"))
+    array.as_slice().context("labels are not contiguous")
 }
 
 fn unscaled<S: Score>(gradient: &[S], rows: usize, cols: usize) -> Result<Array2<f32>> {

@@ -93,10 +93,9 @@ fn run(cli: &Cli) -> Result<()> {
     let smoothing = cli.label_smoothing;
     ensure!((0.0..1.0).contains(&smoothing), "--label-smoothing is {smoothing}; allowed: 0 <= A < 1");
     let data = Data::load(cli.data.as_deref(), cli.seed)?;
+    let device = if cli.loss == Loss::Bce { None } else { Some(Device::open(cli.device, None)?) };
     println!("data      {}", data.description);
     println!("model     linear, zero at first; Adam {LEARNING_RATE}, batches of {}, {} epochs", cli.batch, cli.epochs);
-
-    let device = if cli.loss == Loss::Bce { None } else { Some(Device::open(cli.device, None)?) };
     let mut objectives: Vec<Box<dyn Objective + '_>> = Vec::new();
     if let Some(device) = &device {
         let zlpr = match cli.dtype {

@@ -14,7 +14,7 @@ pub struct Targets {
 impl Targets {
     /// Labels, smoothed: t' = (1 - alpha) t + alpha / 2.
     pub fn new(hard: Array2<u8>, alpha: f32) -> Self {
-        let smoothed = |&label: &u8| (1.0 - alpha) * f32::from(label != 0) + 0.5 * alpha;
+        let smoothed = |&label: &u8| (1.0 - alpha) * f32::from(label) + 0.5 * alpha;
         let soft = (alpha > 0.0).then(|| hard.map(smoothed));
         Targets { hard, soft }
     }

@@ -5,6 +5,8 @@
 //! their own that no host mapping can have, are never handed out twice and are kept apart by
 //! gaps, so that a stray access meets nothing and a stale address is recognised.
 
+#![allow(clippy::result_large_err, reason = "a fault is rare and ends what the host is doing")]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -192,7 +194,7 @@ pub struct Memory {
 impl Memory {
     /// A memory of `limit` bytes. Nothing is reserved yet.
     pub fn new(limit: u64) -> Memory {
-        let start = FIRST_WINDOW + (NEXT_WINDOW.fetch_add(1, Relaxed) % WINDOWS << WINDOW_SHIFT);
+        let start = FIRST_WINDOW + ((NEXT_WINDOW.fetch_add(1, Relaxed) % WINDOWS) << WINDOW_SHIFT);
         let state =
             State { live: Arc::new(Vec::new()), freed: BTreeMap::new(), next: start + GAP, used: 0, launches: 0 };
         Memory { limit, window: start..start + (1 << WINDOW_SHIFT), state: RwLock::new(state) }
@@ -462,13 +464,13 @@ pub(crate) unsafe fn load_bytes(from: *const u8, to: *mut u8, count: usize) {
         while done < count {
             let (at, out, left) = (from.add(done) as *mut u8, to.add(done), count - done);
             let address = at as usize;
-            if address % 8 == 0 && left >= 8 {
+            if address.is_multiple_of(8) && left >= 8 {
                 out.cast::<u64>().write_unaligned(AtomicU64::from_ptr(at.cast()).load(Relaxed));
                 done += 8;
-            } else if address % 4 == 0 && left >= 4 {
+            } else if address.is_multiple_of(4) && left >= 4 {
                 out.cast::<u32>().write_unaligned(AtomicU32::from_ptr(at.cast()).load(Relaxed));
                 done += 4;
-            } else if address % 2 == 0 && left >= 2 {
+            } else if address.is_multiple_of(2) && left >= 2 {
                 out.cast::<u16>().write_unaligned(AtomicU16::from_ptr(at.cast()).load(Relaxed));
                 done += 2;
             } else {
@@ -492,13 +494,13 @@ pub(crate) unsafe fn store_bytes(to: *mut u8, from: *const u8, count: usize) {
         while done < count {
             let (at, value, left) = (to.add(done), from.add(done), count - done);
             let address = at as usize;
-            if address % 8 == 0 && left >= 8 {
+            if address.is_multiple_of(8) && left >= 8 {
                 AtomicU64::from_ptr(at.cast()).store(value.cast::<u64>().read_unaligned(), Relaxed);
                 done += 8;
-            } else if address % 4 == 0 && left >= 4 {
+            } else if address.is_multiple_of(4) && left >= 4 {
                 AtomicU32::from_ptr(at.cast()).store(value.cast::<u32>().read_unaligned(), Relaxed);
                 done += 4;
-            } else if address % 2 == 0 && left >= 2 {
+            } else if address.is_multiple_of(2) && left >= 2 {
                 AtomicU16::from_ptr(at.cast()).store(value.cast::<u16>().read_unaligned(), Relaxed);
                 done += 2;
             } else {
@@ -522,10 +524,10 @@ pub(crate) unsafe fn fill_bytes(to: *mut u8, value: u8, count: usize) {
         while done < count {
             let (at, left) = (to.add(done), count - done);
             let address = at as usize;
-            if address % 8 == 0 && left >= 8 {
+            if address.is_multiple_of(8) && left >= 8 {
                 AtomicU64::from_ptr(at.cast()).store(wide, Relaxed);
                 done += 8;
-            } else if address % 4 == 0 && left >= 4 {
+            } else if address.is_multiple_of(4) && left >= 4 {
                 AtomicU32::from_ptr(at.cast()).store(wide as u32, Relaxed);
                 done += 4;
             } else {
@@ -553,10 +555,10 @@ pub(crate) unsafe fn scan_shadow(from: *const u8, count: usize, state: u8) -> (b
         let address = at as usize;
         // SAFETY: as in `load_bytes`.
         let word = unsafe {
-            if address % 8 == 0 && left >= 8 {
+            if address.is_multiple_of(8) && left >= 8 {
                 done += 8;
                 AtomicU64::from_ptr(at.cast()).load(Relaxed)
-            } else if address % 4 == 0 && left >= 4 {
+            } else if address.is_multiple_of(4) && left >= 4 {
                 done += 4;
                 let low = AtomicU32::from_ptr(at.cast()).load(Relaxed);
                 u64::from(low) | DEFINED_ONES << 32

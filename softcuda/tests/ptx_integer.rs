@@ -238,7 +238,8 @@ fn byte_permutations() {
 
 #[test]
 fn comparisons_and_selection() {
-    let operators: [(&str, fn(std::cmp::Ordering) -> bool); 6] = [
+    type Holds = fn(std::cmp::Ordering) -> bool;
+    let operators: [(&str, Holds); 6] = [
         ("eq", |o| o.is_eq()),
         ("ne", |o| o.is_ne()),
         ("lt", |o| o.is_lt()),

@@ -229,7 +229,7 @@ fn named_barriers_and_reductions_by_barrier() {
     );
     let counters = device.launch(&text, 1, 128, &[target, 0, 0, 0]).unwrap_or_else(|f| panic!("{f}"));
     for (i, value) in device.download::<u32>(target, 128).into_iter().enumerate() {
-        let read = if i >= 64 { (i as u32 - 64 ^ 1) + 500 } else { 0 };
+        let read = if i >= 64 { ((i as u32 - 64) ^ 1) + 500 } else { 0 };
         assert_eq!(value, 1_000_001 + read, "thread {i}");
     }
     assert_eq!(counters.barriers, 4);

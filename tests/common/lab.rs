@@ -104,9 +104,13 @@ impl Lab {
 
     /// The value, or a panic with the error and what the virtual GPU has to say about it.
     pub fn expect<T, E: Display>(&self, what: &dyn Display, result: Result<T, E>) -> T {
-        result.unwrap_or_else(|error| {
+        self.explain(what, result).unwrap_or_else(|text| panic!("{text}"))
+    }
+
+    fn explain<T, E: Display>(&self, what: &dyn Display, result: Result<T, E>) -> Result<T, String> {
+        result.map_err(|error| {
             let report = self.gpu.report().unwrap_or_default();
-            panic!("{what} on capability {:?}: {error}\n{report}", self.device.capability)
+            format!("{what} on capability {:?}: {error}\n{report}", self.device.capability)
         })
     }
 
@@ -137,20 +141,25 @@ impl Lab {
         output
     }
 
-    /// Runs a case on one implementation.
+    /// Runs a case on one implementation; panics if the driver refuses or a kernel faults.
     pub fn run(&self, case: &Case, implementation: Implementation) -> Output {
+        self.try_run(case, implementation).unwrap_or_else(|text| panic!("{text}"))
+    }
+
+    /// Runs a case on one implementation. After an error the device may be lost.
+    pub fn try_run(&self, case: &Case, implementation: Implementation) -> Result<Output, String> {
         let what = format!("{case} by {implementation:?}");
         let plan = self.plan(case, implementation);
-        let mut arrays = self.expect(&what, self.upload(case, &plan));
+        let mut arrays = self.explain(&what, self.upload(case, &plan))?;
         let launched = match (implementation.layer, case.scores_type) {
             (Layer::Raw(_), _) => self.launch_raw(case, &plan, &arrays),
             (Layer::Typed, DType::F32) => self.launch_typed::<f32>(case, &plan, &mut arrays),
             (Layer::Typed, DType::F16) => self.launch_typed::<f16>(case, &plan, &mut arrays),
             (Layer::Typed, _) => self.launch_typed::<bf16>(case, &plan, &mut arrays),
         };
-        self.expect(&what, launched);
-        self.expect(&what, self.stream.synchronize());
-        self.expect(&what, self.download(case, &arrays, implementation.gradient))
+        self.explain(&what, launched)?;
+        self.explain(&what, self.stream.synchronize())?;
+        self.explain(&what, self.download(case, &arrays, implementation.gradient))
     }
 
     /// The plan of an implementation.

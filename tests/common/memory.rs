@@ -29,11 +29,17 @@ pub struct Image {
 
 impl Image {
     fn new(dtype: DType, (rows, cols): (usize, usize), place: Place, guard: usize) -> Image {
-        // One row serves all: there is one.
-        let rows = if place.stride == 0 { rows.min(1) } else { rows };
+        // One row serves all: there is one. Without columns there is nothing.
+        let rows = if cols == 0 {
+            0
+        } else if place.stride == 0 {
+            rows.min(1)
+        } else {
+            rows
+        };
         let element = dtype.size();
         let first = guard + place.offset * element;
-        let elements = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * place.stride + cols };
+        let elements = if rows == 0 { 0 } else { (rows - 1) * place.stride + cols };
         let bytes = vec![POISON; first + elements * element + guard];
         Image { bytes, element, first, rows, cols, stride: place.stride }
     }

@@ -158,7 +158,9 @@ fn tiny_losses_keep_their_relative_accuracy() {
 #[test]
 fn one_column() {
     check_everywhere(PAIRS.into_iter().flat_map(|pair| {
-        let scores: Vec<f64> = (-110..=110).map(f64::from).flat_map(|s| [s, s + 0.25]).collect();
+        let wide = (-24..=24).map(|i| f64::from(i) * 5.0);
+        let around = [60.0, 66.5, 67.0, 87.0, 87.5, 88.0, 88.5, 89.0].into_iter().flat_map(|s| [s, -s]);
+        let scores: Vec<f64> = wide.chain(around).collect();
         [0.0, 0.375, 1.0].map(|label| {
             let labels = vec![label; scores.len()];
             Case::new(format!("one column, label {label}"), pair, (scores.len(), 1), &scores, &labels)

@@ -28,12 +28,12 @@ fn grid(name: &str, pair: (DType, DType), options: Options, scores: &[f64], labe
 #[test]
 fn labels_at_and_next_to_epsilon() {
     check_everywhere(soft_pairs().flat_map(|pair| {
-        [1e-7f32, 1e-3, 0.25, 0.4, 0.49999997, f32::MIN_POSITIVE].into_iter().flat_map(move |epsilon| {
+        [1e-7f32, 0.25, 0.4, 0.49999997, f32::MIN_POSITIVE].into_iter().flat_map(move |epsilon| {
             let mut labels = vec![0.0, 1.0, 0.5];
             labels.extend(around(epsilon).into_iter().chain(around(1.0 - epsilon)));
             labels.extend([2f64.powi(-24), 1.0 - 2f64.powi(-24), 1.0 - 2f64.powi(-23), 1.0 - 2f64.powi(-11), 0.3, 0.7]);
             let options = Options::new().epsilon(epsilon);
-            grid(&format!("epsilon {epsilon:e}"), pair, options, &[-20.0, -3.0, 0.0, 3.0, 20.0, 95.0, -95.0], &labels)
+            grid(&format!("epsilon {epsilon:e}"), pair, options, &[-20.0, 0.0, 3.0, 20.0, 95.0, -95.0], &labels)
         })
     }));
 }
@@ -58,9 +58,9 @@ fn labels_that_weigh_next_to_nothing() {
     check_everywhere(soft_pairs().flat_map(|pair| {
         let mut labels: Vec<f64> = smallest.to_vec();
         labels.extend([0.0, 1.0 - 2f64.powi(-24), 1.0, 2f64.powi(-60), 2f64.powi(-90)]);
-        [0.0, 1e-12, 1e-40, 2f32.powi(-31), 2f32.powi(-30)].into_iter().flat_map(move |epsilon| {
+        [0.0, 1e-12, 2f32.powi(-31), 2f32.powi(-30)].into_iter().flat_map(move |epsilon| {
             let options = Options::new().epsilon(epsilon);
-            let scores = [-87.9, -88.0, -88.1, -89.0, -100.0, -104.0, -110.0, -150.0, -1000.0, -10.0, 88.0, 100.0, 0.0];
+            let scores = [-88.0, -88.1, -100.0, -104.0, -150.0, -1000.0, 88.1, 0.0];
             grid(&format!("light labels, epsilon {epsilon:e}"), pair, options, &scores, &labels)
         })
     }));

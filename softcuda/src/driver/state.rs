@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -420,7 +420,7 @@ pub(crate) struct Stream {
     pub(crate) handle: u64,
     pub(crate) context: Arc<Context>,
     pub(crate) flags: u32,
-    pub(crate) priority: AtomicI32,
+    pub(crate) priority: i32,
 }
 
 impl Stream {
@@ -502,7 +502,7 @@ thread_local! {
     static CURRENT: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The stack of current contexts; `None` while the thread is being torn down.
+/// The stack of current contexts. It is gone while the thread is being torn down.
 pub(crate) fn with_stack<T>(body: impl FnOnce(&mut Vec<u64>) -> T) -> Answer<T> {
     CURRENT.try_with(|stack| body(&mut stack.borrow_mut())).map_err(|_| Status::DEINITIALIZED)
 }

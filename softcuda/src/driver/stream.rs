@@ -2,7 +2,6 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::state::{Context, Stream, current, current_unchecked, live};
 use super::status::Status;
@@ -20,7 +19,7 @@ pub(super) fn resolve(handle: *mut c_void) -> Answer<Arc<Stream>> {
     match handle as u64 {
         0 | LEGACY | PER_THREAD => {
             let context = current()?;
-            Ok(Arc::new(Stream { handle: handle as u64, context, flags: 0, priority: AtomicI32::new(0) }))
+            Ok(Arc::new(Stream { handle: handle as u64, context, flags: 0, priority: 0 }))
         }
         _ => {
             // Without a current context the driver refuses before it looks at the stream.
@@ -40,7 +39,7 @@ fn create(out: *mut *mut c_void, flags: c_uint, priority: c_int) -> Answer {
     let driver = driver()?;
     let handle = driver.new_handle();
     // Out-of-range priorities are clamped, as documented.
-    let priority = AtomicI32::new(priority.clamp(GREATEST_PRIORITY, 0));
+    let priority = priority.clamp(GREATEST_PRIORITY, 0);
     driver.streams.insert(handle, Arc::new(Stream { handle, context, flags, priority }));
     // SAFETY: the caller of the exported function vouches for `out`.
     unsafe { put(out, handle as *mut c_void) }
@@ -90,7 +89,7 @@ driver_api! {
     }
 
     fn cuStreamGetPriority(stream: *mut c_void, out: *mut c_int) {
-        put(out, resolve(stream)?.priority.load(Ordering::Relaxed))
+        put(out, resolve(stream)?.priority)
     }
 
     fn cuStreamGetId(stream: *mut c_void, out: *mut u64) {

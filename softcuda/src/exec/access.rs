@@ -1,15 +1,19 @@
 //! Loads and stores.
 //!
-//! Bytes go through a staging buffer between registers and memory. A warp whose lanes touch
-//! consecutive addresses needs one bounds check and one copy; otherwise lanes go one by one.
+//! A warp whose lanes touch consecutive addresses needs one bounds check and one copy; otherwise
+//! lanes go one by one. Global memory is here, the memory of a block and its threads in
+//! [`shared`](super::shared).
+
+#![allow(clippy::needless_range_loop, reason = "loops over lanes, in the form that vectorises")]
 
 use crate::fault::FaultKind;
-use crate::lower::op::{Access, NONE, Reg};
+use crate::lower::op::{Access, NONE};
 use crate::memory::{DEFINED, Window, fill_bytes, load_bytes, scan_shadow, store_bytes};
 use crate::ptx::Space;
 
 use super::registers::{LANES, Lanes64};
-use super::state::{PENDING, Problem, Shared, Staging, Step, Warp, Worker};
+use super::staging::{gather, spread};
+use super::state::{Problem, Shared, Step, Warp, Worker};
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 const WINDOW_BITS: u32 = 48;
@@ -18,12 +22,12 @@ pub(super) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
     (0..LANES).filter(move |lane| mask >> lane & 1 != 0)
 }
 
-fn first_lane(mask: u32) -> usize {
+pub(super) fn first_lane(mask: u32) -> usize {
     mask.trailing_zeros() as usize & 31
 }
 
 /// Whether the set lanes are consecutive.
-fn consecutive(mask: u32) -> bool {
+pub(super) fn consecutive(mask: u32) -> bool {
     let shifted = mask >> mask.trailing_zeros();
     shifted & shifted.wrapping_add(1) == 0
 }
@@ -58,7 +62,7 @@ pub(super) fn addresses(warp: &Warp, access: &Access, mask: u32) -> Step<Lanes64
 
 /// Whether each lane's address follows on that of the lane before.
 #[inline(always)]
-fn contiguous(addresses: &Lanes64, mask: u32, bytes: u64) -> bool {
+pub(super) fn contiguous(addresses: &Lanes64, mask: u32, bytes: u64) -> bool {
     let first = first_lane(mask);
     let start = addresses[first].wrapping_sub(first as u64 * bytes);
     let mut differs = 0;
@@ -71,7 +75,7 @@ fn contiguous(addresses: &Lanes64, mask: u32, bytes: u64) -> bool {
 }
 
 #[cold]
-fn misaligned(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
+pub(super) fn misaligned(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
     let detail = format!("{what} of {bytes} bytes at {address:#x}, which is not aligned to {bytes}");
     Problem::new(FaultKind::Misaligned, lane, address, detail)
 }
@@ -81,10 +85,10 @@ impl Worker<'_> {
     #[inline(always)]
     pub(super) fn window(&mut self, site: u32, address: u64, bytes: u64) -> Option<(Window, usize)> {
         let index = self.sites[site as usize] as usize;
-        if let Some(window) = self.windows.get(index) {
-            if let Some(offset) = window.offset_of(address, bytes) {
-                return Some((*window, offset));
-            }
+        if let Some(window) = self.windows.get(index)
+            && let Some(offset) = window.offset_of(address, bytes)
+        {
+            return Some((*window, offset));
         }
         self.find_window(site, address, bytes)
     }
@@ -262,27 +266,6 @@ impl Worker<'_> {
     }
 }
 
-impl Staging {
-    /// Notes which bytes of a range are undefined.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn note(&mut self, start: usize, states: &[u8]) {
-        if !self.partial {
-            self.partial = true;
-            self.defined.fill(DEFINED);
-        }
-        self.defined[start..start + states.len()].copy_from_slice(states);
-    }
-
-    /// The undefined bits of `size` bytes.
-    fn undefined_bits(&self, start: usize, size: usize) -> u64 {
-        self.defined[start..start + size]
-            .iter()
-            .enumerate()
-            .fold(0, |bits, (index, state)| if state & DEFINED == 0 { bits | 0xff << (8 * index) } else { bits })
-    }
-}
-
 /// Distinct 32-byte sectors that the lanes touch.
 #[inline(never)]
 pub(super) fn sectors(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
@@ -300,197 +283,7 @@ pub(super) fn sectors(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
     count as u64
 }
 
-/// Passes over the banks that a shared-memory access needs: the most distinct words in one bank,
-/// for each part of the warp whose lanes go together.
-fn wavefronts(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
-    let per_pass = (LANES * 4 / bytes.max(4)).max(1);
-    let mut total = 0;
-    for start in (0..LANES).step_by(per_pass) {
-        let mut words = [0u64; LANES];
-        let mut count = 0;
-        for lane in (start..start + per_pass).filter(|lane| mask >> lane & 1 != 0) {
-            for word in 0..bytes.div_ceil(4) as u64 {
-                let word = at[lane] / 4 + word;
-                if count < LANES && !words[..count].contains(&word) {
-                    words[count] = word;
-                    count += 1;
-                }
-            }
-        }
-        let mut banks = [0u8; 32];
-        words[..count].iter().for_each(|word| banks[(word % 32) as usize] += 1);
-        total += u64::from(banks.iter().copied().max().unwrap_or(0));
-    }
-    total
-}
-
-#[cold]
-fn beyond(lane: usize, address: u64, bytes: usize, what: &str, size: usize, space: &str) -> Box<Problem> {
-    let detail = format!("{what} of {bytes} bytes at offset {address:#x} of {space} memory, which has {size} bytes");
-    Problem::new(FaultKind::OutOfBounds, lane, address, detail)
-}
-
-impl Shared {
-    /// Checks that lanes may touch shared memory, and counts the request. Returns the whole range
-    /// if the lanes are contiguous.
-    #[inline(always)]
-    fn check(&self, at: &Lanes64, mask: u32, bytes: usize, what: &str) -> Step<Option<(usize, usize)>> {
-        let size = self.bytes.len();
-        let first = first_lane(mask);
-        if contiguous(at, mask, bytes as u64) {
-            let last = 31 - mask.leading_zeros() as usize;
-            let (start, end) = (at[first], at[last].wrapping_add(bytes as u64));
-            if start & (bytes as u64 - 1) == 0 && start < end && end <= size as u64 {
-                return Ok(Some((start as usize, (end - start) as usize)));
-            }
-        }
-        for lane in lanes_of(mask) {
-            let address = at[lane];
-            if address & (bytes as u64 - 1) != 0 {
-                return Err(misaligned(lane, address, bytes, what));
-            }
-            if address >= size as u64 || size as u64 - address < bytes as u64 {
-                return Err(beyond(lane, address, bytes, what, size, "shared"));
-            }
-        }
-        Ok(None)
-    }
-}
-
 impl Worker<'_> {
-    fn count_shared(&mut self, at: &Lanes64, mask: u32, bytes: usize, run: bool, write: bool) {
-        let total = u64::from(mask.count_ones()) * bytes as u64;
-        self.counters.shared_requests += 1;
-        self.counters.shared_wavefronts += if run { (bytes as u64).div_ceil(4) } else { wavefronts(at, mask, bytes) };
-        if write {
-            self.counters.shared_write_bytes += total;
-        } else {
-            self.counters.shared_read_bytes += total;
-        }
-    }
-
-    #[inline(always)]
-    fn fetch_shared(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
-        let run = shared.check(at, mask, bytes, "read")?;
-        self.count_shared(at, mask, bytes, run.is_some(), false);
-        if let Some((start, length)) = run {
-            let staged = first_lane(mask) * bytes;
-            self.staging.bytes[staged..staged + length].copy_from_slice(&shared.bytes[start..start + length]);
-            let states = &shared.state[start..start + length];
-            if states.iter().fold(DEFINED, |all, state| all & state) != DEFINED {
-                self.not_defined(shared, at, mask, bytes)?;
-            }
-            return Ok(());
-        }
-        let mut all = DEFINED;
-        for lane in lanes_of(mask) {
-            let (start, staged) = (at[lane] as usize, lane * bytes);
-            let (from, to) = (&shared.bytes[start..], &mut self.staging.bytes[staged..]);
-            match bytes {
-                4 => to[..4].copy_from_slice(&from[..4]),
-                _ => to[..bytes].copy_from_slice(&from[..bytes]),
-            }
-            all = shared.state[start..start + bytes].iter().fold(all, |all, state| all & state);
-        }
-        if all != DEFINED {
-            self.not_defined(shared, at, mask, bytes)?;
-        }
-        Ok(())
-    }
-
-    /// Notes the bytes of shared memory that are undefined, and refuses those that an asynchronous
-    /// copy has not delivered.
-    #[cold]
-    #[inline(never)]
-    fn not_defined(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
-        for lane in lanes_of(mask) {
-            let start = at[lane] as usize;
-            let states = &shared.state[start..start + bytes];
-            if states.iter().any(|state| state & PENDING != 0) {
-                return Err(in_flight(lane, at[lane], bytes, "read"));
-            }
-            self.staging.note(lane * bytes, states);
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn deposit_shared(&mut self, shared: &mut Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
-        self.progress += 1;
-        let run = shared.check(at, mask, bytes, "write")?;
-        self.count_shared(at, mask, bytes, run.is_some(), true);
-        if let (Some((start, length)), true) = (run, consecutive(mask) && !self.staging.partial) {
-            let states = &mut shared.state[start..start + length];
-            if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
-                let staged = first_lane(mask) * bytes;
-                states.fill(DEFINED);
-                shared.bytes[start..start + length].copy_from_slice(&self.staging.bytes[staged..staged + length]);
-                return Ok(());
-            }
-        }
-        for lane in lanes_of(mask) {
-            let start = at[lane] as usize;
-            let states = &mut shared.state[start..start + bytes];
-            if states.iter().fold(0, |any, state| any | state) & PENDING != 0 {
-                return Err(in_flight(lane, at[lane], bytes, "write"));
-            }
-            let staged = lane * bytes;
-            shared.bytes[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
-            if self.staging.partial {
-                states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
-            } else {
-                states.fill(DEFINED);
-            }
-        }
-        Ok(())
-    }
-
-    fn fetch_local(&mut self, warp: &Warp, at: &Lanes64, mask: u32, bytes: usize) -> Step {
-        let size = self.launch.entry.local_bytes as usize;
-        for lane in lanes_of(mask) {
-            let start = local_place(at[lane], lane, bytes, size, "read")?;
-            self.staging.bytes[lane * bytes..(lane + 1) * bytes].copy_from_slice(&warp.local[start..start + bytes]);
-            let states = &warp.local_defined[start..start + bytes];
-            if states.iter().any(|&state| state != DEFINED) {
-                self.staging.note(lane * bytes, states);
-            }
-        }
-        Ok(())
-    }
-
-    fn deposit_local(&mut self, warp: &mut Warp, at: &Lanes64, mask: u32, bytes: usize) -> Step {
-        let size = self.launch.entry.local_bytes as usize;
-        for lane in lanes_of(mask) {
-            let start = local_place(at[lane], lane, bytes, size, "write")?;
-            let staged = lane * bytes;
-            warp.local[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
-            let states = &mut warp.local_defined[start..start + bytes];
-            if self.staging.partial {
-                states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
-            } else {
-                states.fill(DEFINED);
-            }
-        }
-        Ok(())
-    }
-
-    fn fetch_params(&mut self, at: &Lanes64, mask: u32, bytes: usize) -> Step {
-        let params = self.launch.params;
-        for lane in lanes_of(mask) {
-            let address = at[lane];
-            if address & (bytes as u64 - 1) != 0 {
-                return Err(misaligned(lane, address, bytes, "read"));
-            }
-            let end = address.saturating_add(bytes as u64);
-            if end > params.len() as u64 {
-                return Err(beyond(lane, address, bytes, "read", params.len(), "parameter"));
-            }
-            self.staging.bytes[lane * bytes..(lane + 1) * bytes]
-                .copy_from_slice(&params[address as usize..end as usize]);
-        }
-        Ok(())
-    }
-
     /// A load.
     #[inline(always)]
     pub(super) fn load(&mut self, shared: &Shared, warp: &mut Warp, access: &Access, mask: u32) -> Step {
@@ -605,25 +398,6 @@ fn read_only(lane: usize, address: u64) -> Box<Problem> {
     Problem::new(FaultKind::WriteToReadOnly, lane, address, detail)
 }
 
-#[cold]
-fn in_flight(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
-    let detail = format!(
-        "{what} of {bytes} bytes at offset {address:#x} of shared memory, which an asynchronous \
-         copy that was not waited for will write"
-    );
-    Problem::new(FaultKind::MissingWait, lane, address, detail)
-}
-
-fn local_place(address: u64, lane: usize, bytes: usize, size: usize, what: &str) -> Step<usize> {
-    if address & (bytes as u64 - 1) != 0 {
-        return Err(misaligned(lane, address, bytes, what));
-    }
-    if address.saturating_add(bytes as u64) > size as u64 {
-        return Err(beyond(lane, address, bytes, what, size, "local"));
-    }
-    Ok(lane * size + address as usize)
-}
-
 /// The spaces that generic addresses lie in: the base of each window (0 for global memory) and the
 /// lanes that address it.
 pub(super) fn spaces(at: &Lanes64, mask: u32) -> impl Iterator<Item = (u64, u32)> + use<> {
@@ -638,153 +412,4 @@ pub(super) fn spaces(at: &Lanes64, mask: u32) -> impl Iterator<Item = (u64, u32)
         lanes[space] |= 1 << lane;
     }
     [0, SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].into_iter().zip(lanes).filter(|&(_, lanes)| lanes != 0)
-}
-
-#[inline(always)]
-fn read<const SIZE: usize>(bytes: &[u8; 32 * LANES], start: usize) -> u64 {
-    let mut value = [0; 8];
-    value[..SIZE].copy_from_slice(&bytes[start..start + SIZE]);
-    u64::from_le_bytes(value)
-}
-
-#[inline(always)]
-fn sign_extend(value: u64, size: usize) -> u64 {
-    let shift = 64 - 8 * size as u32;
-    ((value << shift) as i64 >> shift) as u64
-}
-
-/// One element of a load from the staging buffer to its register.
-#[inline(always)]
-fn spread_one<const SIZE: usize>(
-    staging: &Staging,
-    warp: &mut Warp,
-    access: &Access,
-    (reg, mask): (Reg, u32),
-    (start, stride): (usize, usize),
-) {
-    if access.wide {
-        let mut values = [0; LANES];
-        for lane in 0..LANES {
-            let value = read::<SIZE>(&staging.bytes, lane * stride + start);
-            values[lane] = if access.extend == 64 { sign_extend(value, SIZE) } else { value };
-        }
-        warp.r.set64(reg, &values, mask);
-    } else {
-        let mut values = [0; LANES];
-        for lane in 0..LANES {
-            let value = read::<SIZE>(&staging.bytes, lane * stride + start);
-            values[lane] = value as u32;
-        }
-        if access.extend != 0 {
-            let width = access.extend;
-            for value in &mut values {
-                let extended = sign_extend(u64::from(*value), SIZE) as u32;
-                *value = if width == 16 { extended & 0xffff } else { extended };
-            }
-        }
-        warp.r.set32(reg, &values, mask);
-    }
-    if staging.partial {
-        spread_undefined(staging, warp, access, reg, mask, (start, stride, SIZE));
-    } else {
-        warp.r.define(reg, mask);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn spread_undefined(
-    staging: &Staging,
-    warp: &mut Warp,
-    access: &Access,
-    reg: Reg,
-    mask: u32,
-    (start, stride, size): (usize, usize, usize),
-) {
-    for lane in lanes_of(mask) {
-        let bits = staging.undefined_bits(lane * stride + start, size);
-        let bits = if access.extend != 0 { sign_extend(bits, size) } else { bits };
-        if access.wide {
-            warp.r.set_undefined64(reg, lane, bits);
-        } else {
-            warp.r.set_undefined32(reg, lane, bits as u32);
-        }
-    }
-}
-
-/// A load's bytes from the staging buffer to registers.
-#[inline(always)]
-fn spread(staging: &Staging, warp: &mut Warp, access: &Access, mask: u32) {
-    let (size, count) = (usize::from(access.size), usize::from(access.count));
-    for index in 0..count {
-        let reg = access.regs[index];
-        if reg == NONE {
-            continue;
-        }
-        let target = (reg, mask);
-        let start = index * size;
-        match (size, count) {
-            (4, 1) => spread_one::<4>(staging, warp, access, target, (0, 4)),
-            (4, 4) => spread_one::<4>(staging, warp, access, target, (start, 16)),
-            (1, _) => spread_one::<1>(staging, warp, access, target, (start, count)),
-            (2, _) => spread_one::<2>(staging, warp, access, target, (start, 2 * count)),
-            (4, _) => spread_one::<4>(staging, warp, access, target, (start, 4 * count)),
-            _ => spread_one::<8>(staging, warp, access, target, (start, 8 * count)),
-        }
-    }
-}
-
-/// A store's bytes from registers to the staging buffer.
-#[inline(always)]
-fn gather(staging: &mut Staging, warp: &Warp, access: &Access, mask: u32) {
-    let (size, count) = (usize::from(access.size), usize::from(access.count));
-    let stride = size * count;
-    for index in 0..count {
-        let reg = access.regs[index];
-        let start = index * size;
-        if access.wide {
-            let values = warp.r.get64(reg);
-            for lane in 0..LANES {
-                let at = lane * stride + start;
-                let bytes = values[lane].to_le_bytes();
-                match size {
-                    8 => staging.bytes[at..at + 8].copy_from_slice(&bytes),
-                    _ => staging.bytes[at..at + size].copy_from_slice(&bytes[..size]),
-                }
-            }
-        } else {
-            let values = warp.r.get32(reg);
-            for lane in 0..LANES {
-                let at = lane * stride + start;
-                let bytes = values[lane].to_le_bytes();
-                match size {
-                    4 => staging.bytes[at..at + 4].copy_from_slice(&bytes),
-                    _ => staging.bytes[at..at + size].copy_from_slice(&bytes[..size]),
-                }
-            }
-        }
-        if mask & !warp.r.defined(reg) != 0 {
-            gather_undefined(staging, warp, access, reg, mask, start);
-        }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn gather_undefined(staging: &mut Staging, warp: &Warp, access: &Access, reg: Reg, mask: u32, start: usize) {
-    let size = usize::from(access.size);
-    let stride = size * usize::from(access.count);
-    for lane in lanes_of(mask & !warp.r.defined(reg)) {
-        let bits = if access.wide { warp.r.undefined64(reg, lane) } else { u64::from(warp.r.undefined32(reg, lane)) };
-        let mut states = [DEFINED; 8];
-        for (state, byte) in states.iter_mut().zip(bits.to_le_bytes()) {
-            if byte != 0 {
-                *state = 0;
-            }
-        }
-        let states = &states[..size];
-        if states.contains(&0) {
-            staging.note(lane * stride + start, states);
-        }
-    }
 }

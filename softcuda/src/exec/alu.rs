@@ -1,5 +1,7 @@
 //! What lanes compute on integers and f32: one loop over the lanes for each function.
 
+#![allow(clippy::redundant_closure, reason = "a closure takes on its caller's processor features")]
+
 use crate::lower::op::{Bin32, Compare, CompareType, Count64, Mode, Round, Shift64, Tri32, Un32, Wide};
 
 use super::float::{self, bits, f, flush_if};
@@ -134,13 +136,13 @@ pub(super) fn un32(function: Un32, m: Mode, a: &Lanes32) -> Lanes32 {
         Un32::Not16 => map1(a, |x| !x & 0xffff),
         Un32::Cnot => map1(a, |x| u32::from(x == 0)),
         Un32::Cnot16 => map1(a, |x| u32::from(x & 0xffff == 0)),
-        Un32::Neg => map1(a, u32::wrapping_neg),
+        Un32::Neg => map1(a, |x| u32::wrapping_neg(x)),
         Un32::Neg16 => map1(a, |x| x.wrapping_neg() & 0xffff),
         Un32::Abs => map1(a, |x| (x as i32).wrapping_abs() as u32),
         Un32::Abs16 => map1(a, |x| s16(x).wrapping_abs() as u32 & 0xffff),
-        Un32::Popc => map1(a, u32::count_ones),
-        Un32::Clz => map1(a, u32::leading_zeros),
-        Un32::Brev => map1(a, u32::reverse_bits),
+        Un32::Popc => map1(a, |x| u32::count_ones(x)),
+        Un32::Clz => map1(a, |x| u32::leading_zeros(x)),
+        Un32::Brev => map1(a, |x| u32::reverse_bits(x)),
         Un32::BfindU => map1(a, |x| bfind(x, false)),
         Un32::BfindS => map1(a, |x| bfind(signed_magnitude_bits(x), false)),
         Un32::BfindShiftU => map1(a, |x| bfind(x, true)),
@@ -160,7 +162,7 @@ pub(super) fn un32(function: Un32, m: Mode, a: &Lanes32) -> Lanes32 {
         Un32::FLg2 => map1(a, |x| float::lg2(Mode::PLAIN, x)),
         Un32::FSin => map1(a, |x| float::sine(m, x)),
         Un32::FCos => map1(a, |x| float::cosine(m, x)),
-        Un32::FTanh => map1(a, float::tanh),
+        Un32::FTanh => map1(a, |x| float::tanh(x)),
     }
 }
 
@@ -181,16 +183,16 @@ macro_rules! float2 {
 #[inline(always)]
 pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes32 {
     match function {
-        Bin32::Add => map2(a, b, u32::wrapping_add),
+        Bin32::Add => map2(a, b, |x, y| u32::wrapping_add(x, y)),
         Bin32::Add16 => map2(a, b, |x, y| x.wrapping_add(y) & 0xffff),
         Bin32::AddSat => map2(a, b, |x, y| (x as i32).saturating_add(y as i32) as u32),
-        Bin32::Sub => map2(a, b, u32::wrapping_sub),
+        Bin32::Sub => map2(a, b, |x, y| u32::wrapping_sub(x, y)),
         Bin32::Sub16 => map2(a, b, |x, y| x.wrapping_sub(y) & 0xffff),
         Bin32::SubSat => map2(a, b, |x, y| (x as i32).saturating_sub(y as i32) as u32),
-        Bin32::Mul => map2(a, b, u32::wrapping_mul),
+        Bin32::Mul => map2(a, b, |x, y| u32::wrapping_mul(x, y)),
         Bin32::Mul16 => map2(a, b, |x, y| x.wrapping_mul(y) & 0xffff),
-        Bin32::MulHiS => map2(a, b, mul_hi_s),
-        Bin32::MulHiU => map2(a, b, mul_hi_u),
+        Bin32::MulHiS => map2(a, b, |x, y| mul_hi_s(x, y)),
+        Bin32::MulHiU => map2(a, b, |x, y| mul_hi_u(x, y)),
         Bin32::MulHiS16 => map2(a, b, |x, y| (s16(x) * s16(y)) as u32 >> 16),
         Bin32::MulHiU16 => map2(a, b, |x, y| (x & 0xffff).wrapping_mul(y & 0xffff) >> 16),
         Bin32::MulWideS16 => map2(a, b, |x, y| (s16(x) * s16(y)) as u32),
@@ -217,18 +219,18 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
             y => s16(x).wrapping_rem(y) as u32 & 0xffff,
         }),
         Bin32::MinS => map2(a, b, |x, y| (x as i32).min(y as i32) as u32),
-        Bin32::MinU => map2(a, b, u32::min),
+        Bin32::MinU => map2(a, b, |x, y| u32::min(x, y)),
         Bin32::MinS16 => map2(a, b, |x, y| s16(x).min(s16(y)) as u32 & 0xffff),
         Bin32::MaxS => map2(a, b, |x, y| (x as i32).max(y as i32) as u32),
-        Bin32::MaxU => map2(a, b, u32::max),
+        Bin32::MaxU => map2(a, b, |x, y| u32::max(x, y)),
         Bin32::MaxS16 => map2(a, b, |x, y| s16(x).max(s16(y)) as u32 & 0xffff),
         Bin32::And => map2(a, b, |x, y| x & y),
         Bin32::Or => map2(a, b, |x, y| x | y),
         Bin32::Xor => map2(a, b, |x, y| x ^ y),
-        Bin32::Shl => map2(a, b, shl),
+        Bin32::Shl => map2(a, b, |x, y| shl(x, y)),
         Bin32::Shl16 => map2(a, b, |x, y| shl(x, y) & 0xffff),
-        Bin32::ShrS => map2(a, b, sar),
-        Bin32::ShrU => map2(a, b, shr),
+        Bin32::ShrS => map2(a, b, |x, y| sar(x, y)),
+        Bin32::ShrU => map2(a, b, |x, y| shr(x, y)),
         Bin32::ShrS16 => map2(a, b, |x, y| sar(s16(x) as u32, y) & 0xffff),
         Bin32::Bmsk => map2(a, b, |x, y| shl(shl(1, y).wrapping_sub(1), x)),
         Bin32::BmskWrap => map2(a, b, |x, y| shl(shl(1, y & 31).wrapping_sub(1), x & 31)),
@@ -254,12 +256,12 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
 
 #[inline(always)]
 fn mul_hi_s(x: u32, y: u32) -> u32 {
-    (i64::from(x as i32) * i64::from(y as i32) >> 32) as u32
+    ((i64::from(x as i32) * i64::from(y as i32)) >> 32) as u32
 }
 
 #[inline(always)]
 fn mul_hi_u(x: u32, y: u32) -> u32 {
-    (u64::from(x) * u64::from(y) >> 32) as u32
+    ((u64::from(x) * u64::from(y)) >> 32) as u32
 }
 
 /// A bit field, zero-extended. Position and length are bytes of their operands.
@@ -396,8 +398,8 @@ pub(super) fn tri32(function: Tri32, m: Mode, lut: u8, a: &Lanes32, b: &Lanes32,
         | Tri32::PrmtEcl
         | Tri32::PrmtEcr
         | Tri32::PrmtRc16 => map3(a, b, c, |x, y, z| prmt(function, x, y, z)),
-        Tri32::BfeS => map3(a, b, c, bfe_s),
-        Tri32::BfeU => map3(a, b, c, bfe_u),
+        Tri32::BfeS => map3(a, b, c, |x, y, z| bfe_s(x, y, z)),
+        Tri32::BfeU => map3(a, b, c, |x, y, z| bfe_u(x, y, z)),
         Tri32::ShfL | Tri32::ShfLWrap | Tri32::ShfR | Tri32::ShfRWrap => {
             map3(a, b, c, |x, y, z| funnel(function, x, y, z))
         }
@@ -421,8 +423,8 @@ pub(super) fn wide(function: Wide, a: &Lanes32, b: &Lanes32, c: &Lanes64) -> Lan
     let signed = |x: u32, y: u32| (i64::from(x as i32) * i64::from(y as i32)) as u64;
     let unsigned = |x: u32, y: u32| u64::from(x) * u64::from(y);
     match function {
-        Wide::MulS => map2(a, b, signed),
-        Wide::MulU => map2(a, b, unsigned),
+        Wide::MulS => map2(a, b, |x, y| signed(x, y)),
+        Wide::MulU => map2(a, b, |x, y| unsigned(x, y)),
         Wide::MadS => map3(a, b, c, |x, y, z| signed(x, y).wrapping_add(z)),
         Wide::MadU => map3(a, b, c, |x, y, z| unsigned(x, y).wrapping_add(z)),
     }
@@ -445,7 +447,7 @@ fn ordered<A: Copy + PartialOrd>(function: Compare, a: &[A; LANES], b: &[A; LANE
 
 /// A comparison of values that may be unordered.
 #[inline(always)]
-#[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord, reason = "unordered comparisons")]
+#[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons, reason = "unordered comparisons")]
 fn unordered<A: Copy + PartialOrd>(function: Compare, a: &[A; LANES], b: &[A; LANES]) -> u32 {
     match function {
         Compare::Ne => compare(a, b, |x, y| x < y || x > y),
@@ -469,19 +471,19 @@ pub(super) fn compare32(ty: CompareType, function: Compare, a: &Lanes32, b: &Lan
             let (a, b) = (map1(a, |x| x as i32), map1(b, |x| x as i32));
             ordered(function, &a, &b)
         }
-        CompareType::S16 => ordered(function, &map1(a, s16), &map1(b, s16)),
-        CompareType::F32 => unordered(function, &map1(a, f), &map1(b, f)),
+        CompareType::S16 => ordered(function, &map1(a, |x| s16(x)), &map1(b, |x| s16(x))),
+        CompareType::F32 => unordered(function, &map1(a, |x| f(x)), &map1(b, |x| f(x))),
         CompareType::F32Ftz => {
             let flushed = |x: u32| f(float::flush(x));
-            unordered(function, &map1(a, flushed), &map1(b, flushed))
+            unordered(function, &map1(a, |x| flushed(x)), &map1(b, |x| flushed(x)))
         }
         CompareType::F16 => {
             let value = |x: u32| f(float::from_f16(x & 0xffff));
-            unordered(function, &map1(a, value), &map1(b, value))
+            unordered(function, &map1(a, |x| value(x)), &map1(b, |x| value(x)))
         }
         _ => {
             let value = |x: u32| f(float::from_bf16(x & 0xffff));
-            unordered(function, &map1(a, value), &map1(b, value))
+            unordered(function, &map1(a, |x| value(x)), &map1(b, |x| value(x)))
         }
     }
 }
@@ -493,7 +495,7 @@ pub(super) fn compare64(ty: CompareType, function: Compare, a: &Lanes64, b: &Lan
             let (a, b) = (map1(a, |x| x as i64), map1(b, |x| x as i64));
             ordered(function, &a, &b)
         }
-        CompareType::F64 => unordered(function, &map1(a, f64::from_bits), &map1(b, f64::from_bits)),
+        CompareType::F64 => unordered(function, &map1(a, |x| f64::from_bits(x)), &map1(b, |x| f64::from_bits(x))),
         _ => ordered(function, a, b),
     }
 }

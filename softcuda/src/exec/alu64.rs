@@ -1,5 +1,7 @@
 //! What lanes compute on 64-bit integers, f64, and pairs of f32.
 
+#![allow(clippy::redundant_closure, reason = "a closure takes on its caller's processor features")]
+
 use crate::lower::op::{Bin64, CarryOp, Mode, Round, Tri64, Un64};
 
 use super::alu::{map1, map2, map3};
@@ -12,11 +14,11 @@ fn d(x: u64) -> f64 {
 }
 
 pub(super) fn mul_hi_s(x: u64, y: u64) -> u64 {
-    (i128::from(x as i64) * i128::from(y as i64) >> 64) as u64
+    ((i128::from(x as i64) * i128::from(y as i64)) >> 64) as u64
 }
 
 pub(super) fn mul_hi_u(x: u64, y: u64) -> u64 {
-    (u128::from(x) * u128::from(y) >> 64) as u64
+    ((u128::from(x) * u128::from(y)) >> 64) as u64
 }
 
 #[inline(always)]
@@ -25,9 +27,9 @@ pub(super) fn un64(function: Un64, m: Mode, a: &Lanes64) -> Lanes64 {
         Un64::Mov => *a,
         Un64::Not => map1(a, |x| !x),
         Un64::Cnot => map1(a, |x| u64::from(x == 0)),
-        Un64::Neg => map1(a, u64::wrapping_neg),
+        Un64::Neg => map1(a, |x| u64::wrapping_neg(x)),
         Un64::Abs => map1(a, |x| (x as i64).wrapping_abs() as u64),
-        Un64::Brev => map1(a, u64::reverse_bits),
+        Un64::Brev => map1(a, |x| u64::reverse_bits(x)),
         Un64::DNeg => map1(a, |x| x ^ 1 << 63),
         Un64::DAbs => map1(a, |x| x & !(1 << 63)),
         Un64::DRcp => map1(a, |x| F64.divide(1f64.to_bits(), x, m.round())),
@@ -70,11 +72,11 @@ pub(super) fn bin64(function: Bin64, m: Mode, a: &Lanes64, b: &Lanes64) -> Lanes
     let round = m.round();
     let nearest = round == Round::Nearest;
     match function {
-        Bin64::Add => map2(a, b, u64::wrapping_add),
-        Bin64::Sub => map2(a, b, u64::wrapping_sub),
-        Bin64::Mul => map2(a, b, u64::wrapping_mul),
-        Bin64::MulHiS => map2(a, b, mul_hi_s),
-        Bin64::MulHiU => map2(a, b, mul_hi_u),
+        Bin64::Add => map2(a, b, |x, y| u64::wrapping_add(x, y)),
+        Bin64::Sub => map2(a, b, |x, y| u64::wrapping_sub(x, y)),
+        Bin64::Mul => map2(a, b, |x, y| u64::wrapping_mul(x, y)),
+        Bin64::MulHiS => map2(a, b, |x, y| mul_hi_s(x, y)),
+        Bin64::MulHiU => map2(a, b, |x, y| mul_hi_u(x, y)),
         // Division by zero has an unspecified result; the hardware gives all ones.
         Bin64::DivS => map2(a, b, |x, y| match y {
             0 => u64::MAX,
@@ -87,9 +89,9 @@ pub(super) fn bin64(function: Bin64, m: Mode, a: &Lanes64, b: &Lanes64) -> Lanes
         }),
         Bin64::RemU => map2(a, b, |x, y| x.checked_rem(y).unwrap_or(x)),
         Bin64::MinS => map2(a, b, |x, y| (x as i64).min(y as i64) as u64),
-        Bin64::MinU => map2(a, b, u64::min),
+        Bin64::MinU => map2(a, b, |x, y| u64::min(x, y)),
         Bin64::MaxS => map2(a, b, |x, y| (x as i64).max(y as i64) as u64),
-        Bin64::MaxU => map2(a, b, u64::max),
+        Bin64::MaxU => map2(a, b, |x, y| u64::max(x, y)),
         Bin64::And => map2(a, b, |x, y| x & y),
         Bin64::Or => map2(a, b, |x, y| x | y),
         Bin64::Xor => map2(a, b, |x, y| x ^ y),

@@ -4,7 +4,7 @@ use crate::fault::FaultKind;
 use crate::lower::op::{Bar, BarKind, NONE};
 
 use super::registers::LANES;
-use super::state::{Problem, Shared, State, Step, Warp, Worker, uniform};
+use super::state::{Barrier, Problem, Shared, State, Step, Warp, Worker, uniform};
 
 /// What a group does after it arrived at a barrier.
 pub(super) enum Arrival {
@@ -16,20 +16,22 @@ pub(super) enum Arrival {
     Wait(State),
 }
 
-/// Gives the lanes of a group the result of a `bar.red`.
-pub(super) fn finish(warp: &mut Warp, bar: &Bar, (trues, of): (u32, u32), lanes: u32) {
-    match bar.kind {
-        BarKind::Sync | BarKind::Arrive => {}
-        BarKind::RedPopc => {
-            warp.r.set32(bar.d, &[trues; LANES], lanes);
-            warp.r.define(bar.d, lanes);
-        }
-        BarKind::RedAnd | BarKind::RedOr => {
-            let result = if bar.kind == BarKind::RedAnd { trues == of } else { trues != 0 };
-            if bar.d != NONE {
-                warp.r.set_predicate(bar.d, u32::from(result).wrapping_neg(), u32::MAX, lanes);
-            }
-        }
+/// Results that are kept for threads which have not gone on yet: more than a block has warps.
+const KEPT_RESULTS: usize = 4096;
+
+/// Gives lanes that waited at a barrier, in this generation of it, the result of a `bar.red`.
+pub(super) fn finish(warp: &mut Warp, shared: &Shared, bar: &Bar, at: (u8, u64), lanes: u32) {
+    if matches!(bar.kind, BarKind::Sync | BarKind::Arrive) {
+        return;
+    }
+    let found = shared.reductions.iter().rev().find(|&&(id, generation, _)| (id, generation) == at);
+    let (trues, of) = found.map_or((0, 0), |result| result.2);
+    if bar.kind == BarKind::RedPopc {
+        warp.r.set32(bar.d, &[trues; LANES], lanes);
+        warp.r.define(bar.d, lanes);
+    } else if bar.d != NONE {
+        let result = if bar.kind == BarKind::RedAnd { trues == of } else { trues != 0 };
+        warp.r.set_predicate(bar.d, u32::from(result).wrapping_neg(), u32::MAX, lanes);
     }
 }
 
@@ -103,12 +105,17 @@ pub(super) fn arrive(
     barrier.trues += trues;
     let generation = barrier.generation;
     if barrier.arrived == expected {
-        barrier.generation += 1;
-        barrier.result = (barrier.trues, expected.min(shared.threads));
-        (barrier.arrived, barrier.expected, barrier.trues) = (0, 0, 0);
+        let result = (barrier.trues, expected.min(shared.threads));
+        *barrier = Barrier { generation: generation + 1, ..Barrier::default() };
+        if !matches!(bar.kind, BarKind::Sync | BarKind::Arrive) {
+            if shared.reductions.len() == KEPT_RESULTS {
+                shared.reductions.drain(..KEPT_RESULTS / 2);
+            }
+            shared.reductions.push((id as u8, generation, result));
+        }
         worker.counters.barriers += 1;
         worker.progress += 1;
-        finish(warp, bar, barrier.result, lanes);
+        finish(warp, shared, bar, (id as u8, generation), lanes);
         return Ok(Arrival::Pass);
     }
     if bar.kind == BarKind::Arrive {

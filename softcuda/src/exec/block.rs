@@ -10,6 +10,9 @@ use super::state::{Barrier, Launch, Problem, Shared, State, Warp, Worker};
 /// Operations that a warp executes before another one has its turn, if nothing stops it earlier.
 const TURN: u32 = 1 << 16;
 
+/// Rounds in which all warps only poll memory, after which other blocks have their turn.
+const PATIENCE: u32 = 16;
+
 /// A block.
 pub(super) struct Block {
     pub(super) index: u64,
@@ -48,6 +51,7 @@ impl Block {
                 threads,
                 exited: 0,
                 barriers: [Barrier::default(); 16],
+                reductions: Vec::new(),
                 bytes: vec![0; launch.shared_bytes],
                 state: vec![0; launch.shared_bytes],
             },
@@ -64,6 +68,7 @@ impl Block {
         self.shared.block = block;
         self.shared.exited = 0;
         self.shared.barriers = [Barrier::default(); 16];
+        self.shared.reductions.clear();
         self.shared.state.fill(0);
         self.warps.iter_mut().for_each(|warp| warp.start(launch, block));
         let seed = launch.config.seed;
@@ -73,6 +78,7 @@ impl Block {
     /// Runs it until it is done, or waits for another block.
     pub(super) fn run(&mut self, worker: &mut Worker<'_>, run_warp: RunWarp) -> Result<Outcome, Fault> {
         let mut order: Vec<usize> = (0..self.warps.len()).collect();
+        let mut idle = 0;
         loop {
             let before = worker.progress;
             let (mut ran, mut polled, mut alive) = (false, true, false);
@@ -95,7 +101,6 @@ impl Block {
                 if let Err((problem, pc)) = run_warp(worker, &mut self.shared, warp, turn) {
                     return Err(self.fault(worker.launch, &problem, index, pc));
                 }
-                eprintln!("T w{index} {:?} polls {}", self.warps[index].groups, worker.polls);
                 let moved = self.warps[index].steps != steps;
                 ran |= moved;
                 polled &= !moved || worker.polls > 0;
@@ -108,7 +113,8 @@ impl Block {
             if !ran {
                 return Err(self.stuck(worker.launch));
             }
-            if polled && worker.progress == before {
+            idle = if polled && worker.progress == before { idle + 1 } else { 0 };
+            if idle == PATIENCE {
                 return Ok(Outcome::Waiting);
             }
         }
@@ -157,6 +163,7 @@ impl Block {
             .map(|(_, other)| other.mask.count_ones())
             .sum();
         let places: Vec<String> = places.iter().map(u32::to_string).collect();
+        let apart = waiting.iter().any(|(_, other)| other.pc != group.pc);
         let (exited, total) = (self.shared.exited, self.shared.threads);
         let situation = format!(
             "{exited} of the block's {total} threads have exited, the others wait at PTX line {}",
@@ -178,7 +185,7 @@ impl Block {
                 FaultKind::BadSyncMask,
                 format!("the lanes {:#010x} wait for others of {}", group.mask, self.members(warp, code, group.pc)),
             ),
-            _ if exited > 0 || places.len() > 1 => (
+            _ if exited > 0 || apart => (
                 FaultKind::BarrierDivergence,
                 format!("{threads} threads are at a barrier that the others never reach"),
             ),

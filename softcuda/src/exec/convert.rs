@@ -1,5 +1,7 @@
 //! Conversions.
 
+#![allow(clippy::redundant_closure, reason = "a closure takes on its caller's processor features")]
+
 use crate::lower::op::{CvtSpec, Mode, Round};
 use crate::ptx::Type;
 
@@ -160,6 +162,9 @@ fn finish(spec: CvtSpec, value: u64) -> u64 {
 
 #[inline(always)]
 pub(super) fn cvt32(spec: CvtSpec, a: &Lanes32) -> Lanes32 {
+    if spec.mode == Mode::SAT && spec.from == Type::F32 && spec.to == Type::F32 && !spec.integral {
+        return map1(a, |x| saturate(x));
+    }
     if spec.mode != Mode::PLAIN || spec.wide_to == 64 {
         return map1(a, |x| convert(spec, u64::from(x)) as u32);
     }
@@ -167,8 +172,8 @@ pub(super) fn cvt32(spec: CvtSpec, a: &Lanes32) -> Lanes32 {
     match (spec.from, spec.to) {
         (Type::F16, Type::F32) => map1(a, |x| from_f16(x & 0xffff)),
         (Type::Bf16, Type::F32) => map1(a, |x| from_bf16(x & 0xffff)),
-        (Type::F32, Type::F16) if nearest => map1(a, to_f16),
-        (Type::F32, Type::Bf16) if nearest => map1(a, to_bf16),
+        (Type::F32, Type::F16) if nearest => map1(a, |x| to_f16(x)),
+        (Type::F32, Type::Bf16) if nearest => map1(a, |x| to_bf16(x)),
         (Type::S32, Type::F32) if nearest => map1(a, |x| (x as i32 as f32).to_bits()),
         (Type::U32, Type::F32) if nearest => map1(a, |x| (x as f32).to_bits()),
         (Type::U16, Type::F32) => map1(a, |x| ((x & 0xffff) as f32).to_bits()),
@@ -190,7 +195,7 @@ pub(super) fn cvt32(spec: CvtSpec, a: &Lanes32) -> Lanes32 {
 #[inline(always)]
 pub(super) fn cvt32_to_64(spec: CvtSpec, a: &Lanes32) -> Lanes64 {
     match (spec.from, spec.to) {
-        (Type::U32, Type::U64 | Type::S64) => map1(a, u64::from),
+        (Type::U32, Type::U64 | Type::S64) => map1(a, |x| u64::from(x)),
         (Type::S32, Type::U64 | Type::S64) if spec.mode == Mode::PLAIN => map1(a, |x| i64::from(x as i32) as u64),
         (Type::F32, Type::F64) if spec.mode == Mode::PLAIN => map1(a, |x| float::bits64(f64::from(f(x)))),
         _ => map1(a, |x| convert(spec, u64::from(x))),

@@ -8,9 +8,44 @@ use crate::fault::FaultKind;
 use crate::lower::op::{CpAsync, NONE};
 use crate::memory::{DEFINED, load_bytes};
 
-use super::access::{addresses, lanes_of, sectors};
-use super::registers::LANES;
-use super::state::{Copies, PENDING, PendingCopy, Problem, Shared, Step, Warp, Worker};
+use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
+use super::registers::{LANES, Lanes32, Lanes64};
+use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+
+/// A `cp.async` that some lanes have not waited for.
+pub(super) struct PendingCopy {
+    /// Lanes whose copy is not delivered.
+    lanes: u32,
+    to: Lanes64,
+    from: Lanes64,
+    /// Bytes to copy; the rest up to `size` becomes 0.
+    bytes: [u8; LANES],
+    size: usize,
+    site: u32,
+    /// Groups that each lane had committed when it issued the copy: the number of its group.
+    group: Lanes32,
+}
+
+/// The asynchronous copies of a warp.
+#[derive(Default)]
+pub(super) struct Copies {
+    pending: Vec<PendingCopy>,
+    /// Groups that each lane has committed.
+    committed: Lanes32,
+}
+
+impl Copies {
+    /// Forgets everything, for the next block.
+    pub(super) fn clear(&mut self) {
+        self.pending.clear();
+        self.committed = [0; LANES];
+    }
+}
+
+fn unknown(what: &str, lanes: u32) -> Box<Problem> {
+    let detail = format!("the {what} of the copy depends on uninitialised data");
+    Problem::new(FaultKind::Uninitialised, first_lane(lanes), 0, detail)
+}
 
 impl Worker<'_> {
     /// Issues a copy for each lane.
@@ -18,50 +53,80 @@ impl Worker<'_> {
     pub(super) fn copy_async(&mut self, shared: &mut Shared, warp: &mut Warp, copy: &CpAsync, mask: u32) -> Step {
         let size = usize::from(copy.to.size);
         let (to, from) = (addresses(warp, &copy.to, mask)?, addresses(warp, &copy.from, mask)?);
-        let unknown = |what: &str, lanes: u32| {
-            let detail = format!("the {what} of the copy depends on uninitialised data");
-            Problem::new(FaultKind::Uninitialised, lanes.trailing_zeros() as usize, 0, detail)
-        };
         let undefined = mask & !warp.r.predicate_defined(copy.ignore);
         if undefined != 0 {
             return Err(unknown("predicate", undefined));
         }
-        if copy.bytes != NONE && mask & !warp.r.defined(copy.bytes) != 0 {
-            return Err(unknown("size", mask & !warp.r.defined(copy.bytes)));
-        }
         let ignored = warp.r.predicate(copy.ignore);
-        warp.copies.resize_with(LANES, Copies::default);
+        let mut bytes = [size as u8; LANES];
+        if copy.bytes != NONE {
+            let undefined = mask & !warp.r.defined(copy.bytes);
+            if undefined != 0 {
+                return Err(unknown("size", undefined));
+            }
+            bytes = warp.r.get32(copy.bytes).map(|bytes| bytes.min(size as u32) as u8);
+        }
         let mut reading = 0;
         for lane in lanes_of(mask) {
-            let bytes = match copy.bytes {
-                _ if ignored >> lane & 1 != 0 => 0,
-                NONE => size,
-                reg => (warp.r.get32(reg)[lane] as usize).min(size),
-            };
-            for (address, what) in [(to[lane], "destination"), (from[lane], "source")] {
-                if address % size as u64 != 0 && (what == "destination" || bytes != 0) {
-                    let detail = format!(
-                        "asynchronous copy of {size} bytes, whose {what} {address:#x} is not \
-                         aligned to {size}"
-                    );
-                    return Err(Problem::new(FaultKind::Misaligned, lane, address, detail));
-                }
+            if ignored >> lane & 1 != 0 {
+                bytes[lane] = 0;
             }
-            if bytes != 0 {
-                reading |= 1 << lane;
-                if self.window(copy.from.site, from[lane], bytes as u64).is_none() {
-                    return Err(self.outside(lane, from[lane], bytes, "asynchronous copy"));
-                }
+            reading |= u32::from(bytes[lane] != 0) << lane;
+        }
+        self.check_source(copy, &from, &bytes, reading, size)?;
+        self.check_target(shared, &to, mask, size)?;
+        self.counters.shared_requests += 1;
+        self.counters.shared_wavefronts += (size as u64).div_ceil(4);
+        self.counters.shared_write_bytes += u64::from(mask.count_ones()) * size as u64;
+        let (group, site) = (warp.copies.committed, copy.from.site);
+        warp.copies.pending.push(PendingCopy { lanes: mask, to, from, bytes, size, site, group });
+        Ok(())
+    }
+
+    /// The source must be there when the copy is issued: it may be read at once.
+    fn check_source(&mut self, copy: &CpAsync, from: &Lanes64, bytes: &[u8; LANES], reading: u32, size: usize) -> Step {
+        if reading == 0 {
+            return Ok(());
+        }
+        let first = first_lane(reading);
+        let full = lanes_of(reading).all(|lane| usize::from(bytes[lane]) == size);
+        let run = full && consecutive(reading) && contiguous(from, reading, size as u64);
+        let length = reading.count_ones() as u64 * size as u64;
+        let whole = run
+            && from[first].is_multiple_of(size as u64)
+            && self.window(copy.from.site, from[first], length).is_some();
+        self.counters.global_read_requests += 1;
+        if whole {
+            self.counters.global_read_bytes += length;
+            self.counters.global_read_sectors += (from[first] + length).div_ceil(32) - from[first] / 32;
+            return Ok(());
+        }
+        for lane in lanes_of(reading) {
+            let address = from[lane];
+            if !address.is_multiple_of(size as u64) {
+                return Err(misaligned(lane, address, size, "asynchronous copy"));
             }
-            let total = shared.bytes.len() as u64;
-            if to[lane].saturating_add(size as u64) > total {
-                let detail = format!(
-                    "asynchronous copy of {size} bytes to offset {:#x} of shared memory, which \
-                     has {total} bytes",
-                    to[lane]
-                );
-                return Err(Problem::new(FaultKind::OutOfBounds, lane, to[lane], detail));
+            let length = u64::from(bytes[lane]);
+            if self.window(copy.from.site, address, length).is_none() {
+                return Err(self.outside(lane, address, length as usize, "asynchronous copy"));
             }
+            self.counters.global_read_bytes += length;
+        }
+        self.counters.global_read_sectors += sectors(from, reading, size);
+        Ok(())
+    }
+
+    /// Makes the target unusable until the copy is delivered.
+    fn check_target(&mut self, shared: &mut Shared, to: &Lanes64, mask: u32, size: usize) -> Step {
+        let run = shared.check(to, mask, size, "asynchronous copy")?;
+        if let (Some((start, length)), true) = (run, consecutive(mask)) {
+            let states = &mut shared.state[start..start + length];
+            if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
+                states.fill(PENDING);
+                return Ok(());
+            }
+        }
+        for lane in lanes_of(mask) {
             let start = to[lane] as usize;
             let states = &mut shared.state[start..start + size];
             if states.contains(&PENDING) {
@@ -72,29 +137,14 @@ impl Worker<'_> {
                 return Err(Problem::new(FaultKind::MissingWait, lane, to[lane], detail));
             }
             states.fill(PENDING);
-            warp.copies[lane].open.push(PendingCopy {
-                to: to[lane] as u32,
-                from: from[lane],
-                bytes: bytes as u8,
-                size: size as u8,
-            });
-            self.counters.global_read_bytes += bytes as u64;
         }
-        self.counters.global_read_requests += u64::from(reading != 0);
-        self.counters.global_read_sectors += sectors(&from, reading, size);
-        self.counters.shared_requests += 1;
-        self.counters.shared_wavefronts += (size as u64).div_ceil(4);
-        self.counters.shared_write_bytes += u64::from(mask.count_ones()) * size as u64;
         Ok(())
     }
 
     /// Closes the group of copies issued so far.
     pub(super) fn commit_copies(&mut self, warp: &mut Warp, mask: u32) {
-        warp.copies.resize_with(LANES, Copies::default);
-        for lane in lanes_of(mask) {
-            let copies = &mut warp.copies[lane];
-            let open = std::mem::take(&mut copies.open);
-            copies.groups.push_back(open);
+        for (lane, committed) in warp.copies.committed.iter_mut().enumerate() {
+            *committed += mask >> lane & 1;
         }
     }
 
@@ -106,46 +156,58 @@ impl Worker<'_> {
         mask: u32,
         pending: Option<u32>,
     ) -> Step {
-        if warp.copies.is_empty() {
-            return Ok(());
+        let Copies { pending: copies, committed } = &mut warp.copies;
+        for copy in copies.iter_mut() {
+            let due = match pending {
+                None => copy.lanes & mask,
+                Some(keep) => {
+                    let old = |lane: usize| u32::from(copy.group[lane].saturating_add(keep) < committed[lane]) << lane;
+                    (0..LANES).fold(0, |due, lane| due | old(lane)) & copy.lanes & mask
+                }
+            };
+            if due != 0 {
+                self.deliver(shared, copy, due)?;
+                copy.lanes &= !due;
+            }
         }
-        for lane in lanes_of(mask) {
-            let keep = pending.unwrap_or(0) as usize;
-            while warp.copies[lane].groups.len() > keep {
-                let group = warp.copies[lane].groups.pop_front().unwrap_or_default();
-                self.deliver(shared, &group, lane)?;
-            }
-            if pending.is_none() {
-                let open = std::mem::take(&mut warp.copies[lane].open);
-                self.deliver(shared, &open, lane)?;
-            }
+        copies.retain(|copy| copy.lanes != 0);
+        Ok(())
+    }
+
+    fn deliver(&mut self, shared: &mut Shared, copy: &PendingCopy, due: u32) -> Step {
+        let size = copy.size;
+        let (first, count) = (first_lane(due), due.count_ones() as usize);
+        let full = lanes_of(due).all(|lane| usize::from(copy.bytes[lane]) == size);
+        let wide = size as u64;
+        if full && consecutive(due) && contiguous(&copy.to, due, wide) && contiguous(&copy.from, due, wide) {
+            return self.deliver_run(shared, copy, first, size * count, size * count);
+        }
+        for lane in lanes_of(due) {
+            self.deliver_run(shared, copy, lane, usize::from(copy.bytes[lane]), size)?;
         }
         Ok(())
     }
 
-    fn deliver(&mut self, shared: &mut Shared, group: &[PendingCopy], lane: usize) -> Step {
-        for copy in group {
-            let (start, size) = (copy.to as usize, usize::from(copy.size));
-            let bytes = usize::from(copy.bytes);
-            let (mut data, mut states) = ([0; 16], [DEFINED; 16]);
-            if bytes != 0 {
-                let after = self.windows.partition_point(|window| window.base <= copy.from);
-                let window = after.checked_sub(1).map(|index| self.windows[index]);
-                let found = window.and_then(|w| Some((w, w.offset_of(copy.from, bytes as u64)?)));
-                let Some((window, offset)) = found else {
-                    return Err(self.outside(lane, copy.from, bytes, "asynchronous copy"));
-                };
-                // SAFETY: the range lies inside the allocation; a copy has at most 16 bytes.
-                unsafe {
-                    load_bytes(window.data.add(offset), data.as_mut_ptr(), bytes);
-                    load_bytes(window.shadow.add(offset), states.as_mut_ptr(), bytes);
-                }
+    /// Copies `bytes` bytes from where a lane's copy begins, and fills up to `size` with zeros.
+    fn deliver_run(&mut self, shared: &mut Shared, copy: &PendingCopy, lane: usize, bytes: usize, size: usize) -> Step {
+        let (start, from) = (copy.to[lane] as usize, copy.from[lane]);
+        let data = &mut shared.bytes[start..start + size];
+        let states = &mut shared.state[start..start + size];
+        if bytes != 0 {
+            let Some((window, offset)) = self.window(copy.site, from, bytes as u64) else {
+                return Err(self.outside(lane, from, bytes, "asynchronous copy"));
+            };
+            // SAFETY: the range lies inside the allocation, and so does its shadow; the target
+            // slices have at least as many bytes.
+            unsafe {
+                load_bytes(window.data.add(offset), data.as_mut_ptr(), bytes);
+                load_bytes(window.shadow.add(offset), states.as_mut_ptr(), bytes);
             }
-            shared.bytes[start..start + size].copy_from_slice(&data[..size]);
-            for (state, from) in shared.state[start..start + size].iter_mut().zip(states) {
-                *state = from & DEFINED;
-            }
+            // What this launch wrote has its tag there.
+            states[..bytes].iter_mut().for_each(|state| *state &= DEFINED);
         }
+        data[bytes..].fill(0);
+        states[bytes..].fill(DEFINED);
         Ok(())
     }
 }

@@ -93,19 +93,55 @@ pub(super) fn extremum64(maximum: bool, a: u64, b: u64) -> u64 {
     }
 }
 
-/// An f32 operation with any modifiers, by exact arithmetic.
+/// `a * b + c` with any modifiers.
+#[inline(always)]
 pub(super) fn fma_general(m: Mode, a: u32, b: u32, c: u32) -> u32 {
     let ftz = m.has(Mode::FTZ);
-    let [a, b, c] = [a, b, c].map(|x| u64::from(flush_if(ftz, x)));
-    finish(m, soft::F32.fma(a, b, c, m.round()) as u32)
+    let [a, b, c] = [flush_if(ftz, a), flush_if(ftz, b), flush_if(ftz, c)];
+    let result = match m.round() {
+        Round::Nearest | Round::NearestAway => bits(f(a).mul_add(f(b), f(c))),
+        round => fma_directed(round, a, b, c),
+    };
+    finish(m, result)
+}
+
+/// `a * b + c`, rounded in a direction: in f64 the product is exact and so is the error of the sum,
+/// which tells on which side of the nearest f32 the exact result lies.
+#[inline(always)]
+fn fma_directed(round: Round, a: u32, b: u32, c: u32) -> u32 {
+    let (down, up) = (round == Round::Down, round == Round::Up);
+    let product = f64::from(f(a)) * f64::from(f(b));
+    let addend = f64::from(f(c));
+    let sum = product + addend;
+    let part = sum - product;
+    let error = (product - (sum - part)) + (addend - part);
+    let near = sum as f32;
+    let difference = f64::from(near) - sum;
+    let lower = difference > error && (down || (!up && sum > 0.0));
+    let raise = difference < error && (up || (!down && sum < 0.0));
+    let negative = near.to_bits() >> 31 != 0;
+    let outward = near.to_bits().wrapping_add(1);
+    let inward = near.to_bits().wrapping_sub(1);
+    let lowered = if negative { outward } else { inward };
+    let raised = if negative { inward } else { outward };
+    let moved = if lower { lowered } else { near.to_bits() };
+    let moved = if raise { raised } else { moved };
+    // Opposite numbers cancel to -0 towards minus infinity; zeros of one sign keep it.
+    let signs = product.to_bits() & addend.to_bits() >> 63 << 63 != 0;
+    let zero =
+        if signs || (down && (product != 0.0 || product.to_bits() != addend.to_bits())) { 0x8000_0000 } else { 0 };
+    let moved = if sum == 0.0 { zero } else { moved };
+    if sum.is_finite() { moved } else { bits(near) }
 }
 
 /// Addition and multiplication by way of a fused one. The zero added to a product has the
 /// product's sign, so that it never changes the sign of a zero.
+#[inline(always)]
 pub(super) fn add_general(m: Mode, a: u32, b: u32) -> u32 {
     fma_general(m, a, 1f32.to_bits(), b)
 }
 
+#[inline(always)]
 pub(super) fn mul_general(m: Mode, a: u32, b: u32) -> u32 {
     fma_general(m, a, b, (a ^ b) & 0x8000_0000)
 }

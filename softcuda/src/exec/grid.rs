@@ -16,7 +16,7 @@ use super::engine::run_warp;
 use super::state::{Launch, Worker};
 
 /// Rounds in which all resident blocks only polled memory, after which they are given up.
-const IDLE_ROUNDS: u32 = 4096;
+const IDLE_ROUNDS: u32 = 512;
 
 /// Blocks for which it is worth while to start another host thread.
 const BLOCKS_PER_WORKER: u64 = 4;
@@ -43,9 +43,8 @@ fn residency(launch: &Launch<'_>) -> u64 {
     let mut per_sm = u64::from(config.max_threads_per_sm) / threads;
     per_sm = per_sm.min(u64::from(config.max_blocks_per_sm));
     let shared = launch.shared_bytes as u64 + u64::from(config.shared_reserved);
-    if shared > 0 {
-        per_sm = per_sm.min(u64::from(config.shared_per_sm) / shared);
-    }
+    let by_shared = u64::from(config.shared_per_sm).checked_div(shared);
+    per_sm = per_sm.min(by_shared.unwrap_or(u64::MAX));
     (per_sm * u64::from(config.sm_count)).max(1)
 }
 

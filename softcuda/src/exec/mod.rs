@@ -1,5 +1,7 @@
 //! Modules and launches.
 
+#![allow(clippy::result_large_err, reason = "a fault ends a launch: it is made at most once")]
+
 mod access;
 mod alu;
 mod alu64;
@@ -13,8 +15,11 @@ mod engine;
 mod float;
 mod grid;
 mod half;
+mod rare;
 mod registers;
+mod shared;
 pub mod soft;
+mod staging;
 mod state;
 mod sync;
 mod undefined;
@@ -125,17 +130,17 @@ impl Module {
     /// What the host may know of a kernel.
     pub fn entry_info(&self, id: EntryId) -> EntryInfo {
         let entry = &self.program.entries[id.0];
-        let product = |dims: [u32; 3]| dims.iter().product();
+        let max_threads = declared_threads(entry);
         EntryInfo {
             name: entry.name.clone(),
             params: entry.params.clone(),
             param_bytes: entry.param_bytes,
             static_shared: entry.static_shared,
             local_bytes: entry.local_bytes,
-            max_threads: entry.max_threads.or(entry.required_threads).map_or(0, product),
+            max_threads,
             required_threads: entry.required_threads,
             min_blocks: entry.min_blocks,
-            registers: (entry.frame.pressure + 8).next_multiple_of(8).clamp(16, 255),
+            registers: registers(entry),
             cluster: entry.cluster,
         }
     }
@@ -153,6 +158,26 @@ impl Module {
             let _ = memory.free(global.address);
         }
     }
+}
+
+/// Threads that a block may have by `.maxntid` or `.reqntid`; 0 where there is neither.
+fn declared_threads(entry: &Entry) -> u32 {
+    let product = |dims: [u32; 3]| dims.iter().fold(1u32, |all, &n| all.saturating_mul(n));
+    entry.max_threads.or(entry.required_threads).map_or(0, product)
+}
+
+/// Registers of a thread: what is live at once, and some for addresses and temporaries. As ptxas
+/// does, it keeps within what a block of the declared size can have: 64K registers, dealt out to
+/// whole warps in eights. Without a declared size, a block of any size fits.
+fn registers(entry: &Entry) -> u32 {
+    const FILE: u32 = 65_536;
+    let threads = match declared_threads(entry) {
+        0 => 1024,
+        threads => threads.min(1024).next_multiple_of(32),
+    };
+    let resident = threads.saturating_mul(entry.min_blocks.max(1));
+    let most = (FILE / resident / 8 * 8).clamp(16, 255);
+    (entry.frame.pressure + 8).next_multiple_of(8).clamp(16, most)
 }
 
 /// Runs a kernel to completion. `params` is the packed parameter block, as [`EntryInfo`] lays it

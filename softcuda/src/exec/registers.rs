@@ -22,8 +22,8 @@ struct SlotPair([u32; 2 * LANES]);
 /// The registers of one warp.
 pub(super) struct Registers {
     values: Box<[SlotPair]>,
-    /// Bits that are undefined, for lanes that are not wholly defined.
-    undefined: Box<[SlotPair]>,
+    /// Bits that are undefined, for lanes that are not wholly defined. Rarely touched.
+    undefined: Box<[u32]>,
     /// Lanes that are wholly defined, by slot.
     defined: Box<[u32]>,
     /// Predicates: a bit per lane.
@@ -40,7 +40,7 @@ impl Registers {
         let zeros = SlotPair([0; 2 * LANES]);
         let mut registers = Registers {
             values: vec![zeros; pairs].into_boxed_slice(),
-            undefined: vec![zeros; pairs].into_boxed_slice(),
+            undefined: vec![0; pairs * 2 * LANES].into_boxed_slice(),
             defined: vec![0; 2 * pairs].into_boxed_slice(),
             predicates: vec![0; predicates as usize].into_boxed_slice(),
             predicates_defined: vec![0; predicates as usize].into_boxed_slice(),
@@ -65,6 +65,10 @@ impl Registers {
         if let Some(first) = self.predicates.first_mut() {
             *first = u32::MAX;
             self.predicates_defined[0] = u32::MAX;
+        }
+        for &slot in &frame.unwritten {
+            let start = slot as usize * LANES;
+            self.undefined[start..start + LANES].fill(u32::MAX);
         }
         let constants = frame.constants32.iter().map(|constant| constant.0);
         for slot in constants.chain(frame.constants64.iter().map(|constant| constant.0)) {
@@ -152,7 +156,7 @@ impl Registers {
             return 0;
         }
         let index = reg as usize * LANES + lane;
-        self.undefined[index / (2 * LANES)].0[index % (2 * LANES)]
+        self.undefined[index]
     }
 
     /// The undefined bits of a lane of a 64-bit register.
@@ -161,7 +165,7 @@ impl Registers {
             return 0;
         }
         let index = reg as usize * LANES + 2 * lane;
-        let word = |index: usize| u64::from(self.undefined[index / (2 * LANES)].0[index % (2 * LANES)]);
+        let word = |index: usize| u64::from(self.undefined[index]);
         word(index) | word(index + 1) << 32
     }
 
@@ -172,7 +176,7 @@ impl Registers {
         } else {
             self.defined[reg as usize] &= !(1 << lane);
             let index = reg as usize * LANES + lane;
-            self.undefined[index / (2 * LANES)].0[index % (2 * LANES)] = bits;
+            self.undefined[index] = bits;
         }
     }
 
@@ -184,7 +188,7 @@ impl Registers {
             self.defined[reg as usize] &= !(1 << lane);
             let index = reg as usize * LANES + 2 * lane;
             for (index, bits) in [(index, bits as u32), (index + 1, (bits >> 32) as u32)] {
-                self.undefined[index / (2 * LANES)].0[index % (2 * LANES)] = bits;
+                self.undefined[index] = bits;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a running launch consists of: workers, blocks, warps, groups of lanes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use crate::config::Config;
 use crate::counters::{Counters, OpClass};
@@ -9,7 +9,9 @@ use crate::lower::{Entry, Special};
 use crate::memory::{Memory, Window};
 
 use super::LaunchShape;
+use super::copies::Copies;
 use super::registers::{LANES, Lanes32, Registers};
+use super::staging::Staging;
 
 /// What went wrong while lanes executed an operation; the engine adds where.
 #[derive(Debug)]
@@ -51,16 +53,6 @@ impl Launch<'_> {
     }
 }
 
-/// Bytes on their way between registers and memory: up to 32 for each lane, lane after lane.
-#[repr(C, align(64))]
-pub(super) struct Staging {
-    pub(super) bytes: [u8; 32 * LANES],
-    /// Whether each byte is defined; valid only if `partial`.
-    pub(super) defined: [u8; 32 * LANES],
-    /// Whether any byte is undefined.
-    pub(super) partial: bool,
-}
-
 /// One thread of the host, which runs blocks.
 pub(super) struct Worker<'a> {
     pub(super) launch: &'a Launch<'a>,
@@ -84,7 +76,7 @@ impl<'a> Worker<'a> {
             launch,
             windows,
             sites: vec![0; launch.entry.sites as usize],
-            staging: Box::new(Staging { bytes: [0; 32 * LANES], defined: [0; 32 * LANES], partial: false }),
+            staging: Box::new(Staging::new()),
             counters: Counters::default(),
             issued: [0; OpClass::COUNT + 1],
             executed: [0; OpClass::COUNT + 1],
@@ -124,23 +116,6 @@ pub(super) struct Group {
     pub(super) age: u32,
 }
 
-/// A `cp.async` that was issued and not yet delivered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PendingCopy {
-    pub(super) to: u32,
-    pub(super) from: u64,
-    /// Bytes to copy; the rest up to `size` becomes 0.
-    pub(super) bytes: u8,
-    pub(super) size: u8,
-}
-
-/// The asynchronous copies of one thread.
-#[derive(Default)]
-pub(super) struct Copies {
-    pub(super) open: Vec<PendingCopy>,
-    pub(super) groups: VecDeque<Vec<PendingCopy>>,
-}
-
 /// A warp.
 pub(super) struct Warp {
     pub(super) index: u32,
@@ -153,7 +128,7 @@ pub(super) struct Warp {
     /// Local memory of all lanes, one after the other, and which bytes are defined.
     pub(super) local: Vec<u8>,
     pub(super) local_defined: Vec<u8>,
-    pub(super) copies: Vec<Copies>,
+    pub(super) copies: Copies,
     /// Operations executed; what the clocks show.
     pub(super) steps: u64,
 }
@@ -169,7 +144,7 @@ impl Warp {
             groups: Vec::new(),
             local: vec![0; local],
             local_defined: vec![0; local],
-            copies: Vec::new(),
+            copies: Copies::default(),
             steps: 0,
         }
     }
@@ -220,8 +195,9 @@ fn special_value(launch: &Launch<'_>, special: Special, block: [u32; 3], warp: u
         Special::WarpId => warp,
         Special::NWarpId => launch.threads().div_ceil(LANES as u32),
         Special::SmId => {
-            let index = (block[2] * shape.grid[1] + block[1]) * shape.grid[0] + block[0];
-            index % launch.config.sm_count.max(1)
+            let [x, y, _] = shape.grid.map(u64::from);
+            let index = (u64::from(block[2]) * y + u64::from(block[1])) * x + u64::from(block[0]);
+            (index % u64::from(launch.config.sm_count.max(1))) as u32
         }
         Special::NSmId => launch.config.sm_count,
         Special::GridId | Special::Zero => 0,
@@ -252,8 +228,6 @@ pub(super) struct Barrier {
     pub(super) generation: u64,
     /// What `bar.red` gathered so far.
     pub(super) trues: u32,
-    /// And in the last completion: how many predicates were true, of how many.
-    pub(super) result: (u32, u32),
 }
 
 /// The part of a block that its warps share.
@@ -262,6 +236,9 @@ pub(super) struct Shared {
     pub(super) threads: u32,
     pub(super) exited: u32,
     pub(super) barriers: [Barrier; 16],
+    /// Results of `bar.red` that some threads may not have seen yet: barrier, generation, how many
+    /// predicates were true, of how many.
+    pub(super) reductions: Vec<(u8, u64, (u32, u32))>,
     /// Shared memory, and the state of each byte: [`DEFINED`](crate::memory::DEFINED),
     /// [`PENDING`] or 0.
     pub(super) bytes: Vec<u8>,

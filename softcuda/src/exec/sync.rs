@@ -20,7 +20,7 @@ impl Warp {
                 let barrier = &shared.barriers[usize::from(id)];
                 if barrier.generation != generation {
                     if let Op::Bar(bar) = &code[group.pc as usize].op {
-                        super::barrier::finish(self, bar, barrier.result, group.mask);
+                        super::barrier::finish(self, shared, bar, (id, generation), group.mask);
                     }
                     let group = &mut self.groups[index];
                     (group.pc, group.state) = (group.pc + 1, State::Ready);
@@ -81,10 +81,11 @@ impl Warp {
             return Err(Problem::new(FaultKind::Uninitialised, lane, 0, detail));
         }
         let values = self.r.get32(members);
-        if let Some(all) = uniform(values, lanes) {
-            if lanes & !all == 0 && all & self.live & !lanes == 0 {
-                return Ok(lanes);
-            }
+        if let Some(all) = uniform(values, lanes)
+            && lanes & !all == 0
+            && all & self.live & !lanes == 0
+        {
+            return Ok(lanes);
         }
         let values = *values;
         let mut ready = 0;

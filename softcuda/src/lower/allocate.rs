@@ -21,6 +21,8 @@ pub struct Frame {
     pub constants64: Vec<(u32, u64)>,
     /// Slots that hold special registers.
     pub specials: Vec<(u32, Special)>,
+    /// Slots that some path may read before it writes them; two for a 64-bit register.
+    pub unwritten: Vec<u32>,
     /// Most 32-bit registers live at once, a lower bound of what a compiler needs.
     pub pressure: u32,
 }
@@ -127,7 +129,7 @@ pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Frame {
             *reg = *number;
         });
     }
-    let intervals = intervals(code, &used);
+    let (intervals, unwritten) = intervals(code, &used);
     let mut frame = Frame::default();
     let mut slot_of = vec![0u32; used.len()];
     let mut next = 0;
@@ -159,14 +161,20 @@ pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Frame {
         frame.pressure += count * size;
     }
     frame.slots = next;
+    for reg in unwritten {
+        let slot = slot_of[reg as usize];
+        let size = if used[reg as usize].wide() { 2 } else { 1 };
+        frame.unwritten.extend(slot..slot + size);
+    }
     for inst in code.iter_mut() {
         inst.op.visit(|reg, _| *reg = slot_of[*reg as usize]);
     }
     frame
 }
 
-/// The lifetimes of all registers that the kernel writes, by where they start.
-fn intervals(code: &mut [Inst], used: &[Content]) -> Vec<Interval> {
+/// The lifetimes of all registers that the kernel writes, by where they start, and the registers
+/// that may be read before they are written.
+fn intervals(code: &mut [Inst], used: &[Content]) -> (Vec<Interval>, Vec<u32>) {
     let blocks = blocks(code);
     let written = |reg: u32| matches!(used[reg as usize], Content::Narrow | Content::Wide);
     let mut needs = Sets::new(blocks.len(), used.len());
@@ -217,8 +225,8 @@ fn intervals(code: &mut [Inst], used: &[Content]) -> Vec<Interval> {
                 }
             }
         }
-        for at in block.start..block.end {
-            code[at].op.visit(|&mut reg, _| {
+        for (at, inst) in code.iter_mut().enumerate().take(block.end).skip(block.start) {
+            inst.op.visit(|&mut reg, _| {
                 if written(reg) {
                     touch(reg, at);
                 }
@@ -232,7 +240,8 @@ fn intervals(code: &mut [Inst], used: &[Content]) -> Vec<Interval> {
         .map(|(reg, range)| Interval { reg: reg as u32, start: range.0, end: range.1 })
         .collect();
     intervals.sort_by_key(|interval| (interval.start, interval.reg));
-    intervals
+    let unwritten = (0..used.len() as u32).filter(|&reg| live_in.has(0, reg)).collect();
+    (intervals, unwritten)
 }
 
 /// Gives each interval the lowest index that is free, and returns how many there are. An index is

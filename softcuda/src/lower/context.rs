@@ -375,6 +375,10 @@ impl<'a, 'm> Lowerer<'a, 'm> {
                     Ok((wide, 8))
                 }
                 Some(_) => Err(parts.operands()),
+                None if self.function(name).is_some() => {
+                    let text = format!("the address of the function `{name}`");
+                    Err(LoadError::unsupported(self.line, text))
+                }
                 None => Err(self.unknown(name)),
             },
         }

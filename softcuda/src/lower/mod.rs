@@ -10,6 +10,7 @@ mod context;
 mod control;
 mod convert;
 mod float;
+mod functions;
 mod half;
 mod integer;
 mod memory;

@@ -34,7 +34,8 @@ pub enum Special {
 impl Special {
     /// The special register with this name.
     pub fn parse(name: &str) -> Option<Special> {
-        let dimensions: [(&str, fn(u8) -> Special); 8] = [
+        type OfDimension = fn(u8) -> Special;
+        let dimensions: [(&str, OfDimension); 8] = [
             ("%tid.", Special::Tid),
             ("%ntid.", Special::Ntid),
             ("%ctaid.", Special::Ctaid),

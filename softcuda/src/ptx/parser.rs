@@ -260,8 +260,10 @@ impl<'a> Parser<'_, 'a> {
                 self.tree.variables.extend(variables);
                 Ok(())
             }
-            Some(word) => Err(LoadError::unsupported(self.line(), format!("directive `{word}` here"))),
-            None => self.wrong("a declaration"),
+            Some(word) if word.starts_with('.') => {
+                Err(LoadError::unsupported(self.line(), format!("directive `{word}` here")))
+            }
+            _ => self.wrong("a declaration"),
         }
     }
 

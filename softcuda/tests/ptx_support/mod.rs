@@ -1,5 +1,6 @@
 //! Runs PTX on the engine, without the driver in between.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 
 use softcuda::exec::{LaunchShape, Module, run};
 use softcuda::fault::{Fault, FaultKind};

@@ -1,0 +1,307 @@
+//! Operations that are not worth a place in the hot loop.
+
+use crate::fault::FaultKind;
+use crate::lower::op::{Clock, Inst, NONE, Op, Reg};
+use crate::ptx::Space;
+
+use super::alu;
+use super::barrier::{Arrival, arrive};
+use super::engine::{Lanes, POLLS, hazy, set_part, settle, settle_parts, wait_for_members};
+use super::registers::{LANES, Registers};
+use super::state::{Problem, Shared, State, Step, Warp, Worker};
+use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, alu64, half};
+
+/// Executes an operation on the active lanes of a group.
+#[inline(never)]
+pub(super) fn rare(
+    worker: &mut Worker<'_>,
+    shared: &mut Shared,
+    warp: &mut Warp,
+    code: &[Inst],
+    op: &Op,
+    lanes: &mut Lanes,
+    active: u32,
+) -> Step {
+    match *op {
+        Op::Exit => {
+            leave(worker, shared, warp, active);
+            lanes.mask &= !active;
+            lanes.stop = true;
+        }
+        Op::Bar(ref bar) => match arrive(worker, shared, warp, bar, active)? {
+            Arrival::Pass => {}
+            Arrival::WaitForWarp => {
+                wait_for_members(lanes, active);
+                return Ok(());
+            }
+            Arrival::Wait(state) => {
+                if active == lanes.mask {
+                    lanes.state = state;
+                } else {
+                    lanes.fork = Some((lanes.pc, active, state));
+                    lanes.mask &= !active;
+                    lanes.pc += 1;
+                }
+                lanes.stop = true;
+                return Ok(());
+            }
+        },
+        Op::WarpSync { members } => {
+            let ready = warp.meet(members, active, true, code)?;
+            wait_for_members(lanes, active & !ready);
+            return Ok(());
+        }
+        Op::Vote { members, .. }
+        | Op::Match { members, .. }
+        | Op::Redux { members, .. }
+        | Op::Elect { members, .. } => {
+            let ready = warp.meet(members, active, false, code)?;
+            let values = *warp.r.get32(members);
+            if ready != 0 {
+                match *op {
+                    Op::Vote { f, d, a, .. } => warp.vote(f, d, a, &values, ready)?,
+                    Op::Redux { f, d, a, .. } => warp.reduce(f, d, a, &values, ready)?,
+                    Op::Elect { d, p, .. } => warp.elect(d, p, &values, ready)?,
+                    _ => warp.match_lanes(op, &values, ready)?,
+                }
+            }
+            wait_for_members(lanes, active & !ready);
+            return Ok(());
+        }
+        Op::Brx { index, ref targets } => return branch_indexed(warp, index, targets, lanes, active),
+        Op::Atom(ref atom) => {
+            worker.atomic(shared, warp, atom, active)?;
+            lanes.stop = worker.polls >= POLLS;
+        }
+        Op::CpAsync(ref copy) => worker.copy_async(shared, warp, copy, active)?,
+        Op::CpCommit => worker.commit_copies(warp, active),
+        Op::CpWait(pending) => worker.wait_copies(shared, warp, active, Some(pending))?,
+        Op::CpWaitAll => worker.wait_copies(shared, warp, active, None)?,
+        Op::Trap => {
+            let lane = active.trailing_zeros() as usize;
+            let detail = "the kernel executed `trap`".to_owned();
+            return Err(Problem::new(FaultKind::Trap, lane, 0, detail));
+        }
+        Op::Assert { message, file, line, function } => {
+            return Err(worker.assertion(warp, [message, file, line, function], active));
+        }
+        Op::Pause => {
+            worker.polls += POLLS;
+            lanes.stop = true;
+        }
+        Op::Fence | Op::Nop => {}
+        Op::ActiveMask { d } => {
+            warp.r.set32(d, &[active; LANES], active);
+            warp.r.define(d, active);
+        }
+        Op::Clock { f, d } => {
+            let now = warp.steps;
+            warp.r.define(d, active);
+            match f {
+                Clock::Low => warp.r.set32(d, &[now as u32; LANES], active),
+                Clock::High => warp.r.set32(d, &[(now >> 32) as u32; LANES], active),
+                Clock::Whole | Clock::Timer => warp.r.set64(d, &[now; LANES], active),
+            }
+            // A timed wait must see time pass even if nothing else happens.
+            warp.steps += 64;
+            worker.polls += 1;
+            lanes.stop = worker.polls >= POLLS;
+        }
+        _ => rare_arithmetic(&mut warp.r, op, active),
+    }
+    lanes.pc += 1;
+    Ok(())
+}
+
+/// Lanes whose threads end.
+fn leave(worker: &mut Worker<'_>, shared: &mut Shared, warp: &mut Warp, lanes: u32) {
+    warp.live &= !lanes;
+    shared.exited += lanes.count_ones();
+    worker.progress += 1;
+    // Those that wait for the exited lanes may go on now.
+    for group in &mut warp.groups {
+        if group.state == State::Sync {
+            group.state = State::Ready;
+        }
+    }
+}
+
+fn branch_indexed(warp: &mut Warp, index: Reg, targets: &[u32], lanes: &mut Lanes, active: u32) -> Step {
+    let first = active.trailing_zeros() as usize;
+    if active & !warp.r.defined(index) != 0 {
+        let detail = "the branch index depends on uninitialised data".to_owned();
+        return Err(Problem::new(FaultKind::Uninitialised, first, 0, detail));
+    }
+    let values = warp.r.get32(index);
+    let chosen = values[first];
+    let Some(&to) = targets.get(chosen as usize) else {
+        let detail = format!("branch index {chosen} of a table of {}", targets.len());
+        return Err(Problem::new(FaultKind::OutOfBounds, first, 0, detail));
+    };
+    let same = (0..LANES)
+        .filter(|&lane| active >> lane & 1 != 0 && values[lane] == chosen)
+        .fold(0u32, |mask, lane| mask | 1 << lane);
+    lanes.stop = true;
+    if same == lanes.mask {
+        lanes.pc = to;
+    } else {
+        // The rest comes back to this branch, one target at a time.
+        lanes.fork = Some((to, same, State::Ready));
+        lanes.mask &= !same;
+        if active == same {
+            lanes.pc += 1;
+        }
+    }
+    Ok(())
+}
+
+fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
+    match *op {
+        Op::Bfi32 { d, a, b, c, e } => {
+            let hazy = [a, b, c, e].iter().fold(0, |all, &reg| all | hazy(r, reg, active));
+            settle(r, op, d, active, hazy);
+            let mut v = [0; LANES];
+            for (lane, value) in v.iter_mut().enumerate() {
+                let [a, b, c, e] = [a, b, c, e].map(|reg| r.get32(reg)[lane]);
+                *value = alu::bfi32(a, b, c, e);
+            }
+            r.set32(d, &v, active);
+        }
+        Op::Bfi64 { d, a, b, c, e } => {
+            let hazy = [a, b, c, e].iter().fold(0, |all, &reg| all | hazy(r, reg, active));
+            settle(r, op, d, active, hazy);
+            let mut v = [0; LANES];
+            for (lane, value) in v.iter_mut().enumerate() {
+                let (a, b) = (r.get64(a)[lane], r.get64(b)[lane]);
+                *value = alu::bfi64(a, b, r.get32(c)[lane], r.get32(e)[lane]);
+            }
+            r.set64(d, &v, active);
+        }
+        Op::Bfe64 { signed, d, a, b, c } => {
+            let hazy = hazy(r, a, active) | hazy(r, b, active) | hazy(r, c, active);
+            settle(r, op, d, active, hazy);
+            let v = alu::map3(r.get64(a), r.get32(b), r.get32(c), |x, y, z| alu::bfe64(signed, x, y, z));
+            r.set64(d, &v, active);
+        }
+        Op::Count64 { f, d, a } => {
+            let hazy = hazy(r, a, active);
+            settle(r, op, d, active, hazy);
+            let v = alu::map1(r.get64(a), |x| alu::count64(f, x));
+            r.set32(d, &v, active);
+        }
+        Op::Carry { .. } => carry(r, op, active),
+        Op::CmpPair { t, f, m, p, q, a, b } => {
+            let (low, high) = half::compare_pairs(t, f, m, r.get32(a), r.get32(b));
+            let mut known = [u32::MAX; 2];
+            for lane in 0..LANES {
+                let bits = r.undefined32(a, lane) | r.undefined32(b, lane);
+                known[0] &= !(u32::from(bits & 0xffff != 0) << lane);
+                known[1] &= !(u32::from(bits >> 16 != 0) << lane);
+            }
+            for (target, value, defined) in [(p, low, known[0]), (q, high, known[1])] {
+                if target != NONE {
+                    r.set_predicate(target, value, defined, active);
+                }
+            }
+        }
+        Op::Test { f, wide, p, a } => {
+            let mut value = 0;
+            for lane in 0..LANES {
+                let bit = if wide {
+                    super::float::test64(f, r.get64(a)[lane])
+                } else {
+                    super::float::test32(f, r.get32(a)[lane])
+                };
+                value |= u32::from(bit) << lane;
+            }
+            if p != NONE {
+                r.set_predicate(p, value, r.defined(a), active);
+            }
+        }
+        Op::PackFour { wide, d, ref parts } => {
+            let hazy = parts.iter().fold(0, |all, &reg| all | hazy(r, reg, active));
+            settle(r, op, d, active, hazy);
+            let (width, mask) = if wide { (16, 0xffff) } else { (8, 0xff) };
+            let mut v = [0u64; LANES];
+            for (lane, value) in v.iter_mut().enumerate() {
+                for (index, &part) in parts.iter().enumerate() {
+                    *value |= u64::from(r.get32(part)[lane] & mask) << (width * index);
+                }
+            }
+            if wide {
+                r.set64(d, &v, active);
+            } else {
+                r.set32(d, &v.map(|x| x as u32), active);
+            }
+        }
+        Op::UnpackFour { wide, a, ref parts } => {
+            let hazy = hazy(r, a, active);
+            settle_parts(r, op, &parts[..], active, hazy);
+            let values: [u64; LANES] = if wide { *r.get64(a) } else { r.get32(a).map(u64::from) };
+            let (width, mask) = if wide { (16, 0xffff) } else { (8, 0xff) };
+            for (index, &part) in parts.iter().enumerate() {
+                let v = values.map(|x| (x >> (width * index)) as u32 & mask);
+                set_part(r, part, &v, active);
+            }
+        }
+        Op::IsSpace { space, p, a } => {
+            let mut value = 0;
+            for (lane, &address) in r.get64(a).iter().enumerate() {
+                let window = address >> 48 << 48;
+                let inside = match space {
+                    Space::Shared => window == SHARED_WINDOW,
+                    Space::Local => window == LOCAL_WINDOW,
+                    Space::Param => window == PARAM_WINDOW,
+                    _ => ![SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].contains(&window),
+                };
+                value |= u32::from(inside) << lane;
+            }
+            if p != NONE {
+                r.set_predicate(p, value, r.defined(a), active);
+            }
+        }
+        _ => debug_assert!(false, "an operation without an implementation: {op:?}"),
+    }
+}
+
+fn carry(r: &mut Registers, op: &Op, active: u32) {
+    let Op::Carry { f, wide, reads, writes, d, a, b, c } = *op else { return };
+    let mut hazy = [a, b].iter().fold(0, |all, &reg| all | hazy_operand(r, reg, active));
+    hazy |= hazy_operand(r, c, active);
+    if reads {
+        hazy |= active & !r.carry_defined;
+    }
+    let (mut results, mut out) = ([0u64; LANES], 0u32);
+    for (lane, result) in results.iter_mut().enumerate() {
+        let value = |reg: Reg| match reg {
+            NONE => 0,
+            reg if wide => r.get64(reg)[lane],
+            reg => u64::from(r.get32(reg)[lane]),
+        };
+        let carry_in = reads && r.carry >> lane & 1 != 0;
+        let (value, carry_out) = alu64::carry(f, wide, [value(a), value(b), value(c)], carry_in);
+        *result = value;
+        out |= u32::from(carry_out) << lane;
+    }
+    if writes {
+        r.carry = (r.carry & !active) | (out & active);
+        r.carry_defined = (r.carry_defined & !active) | (active & !hazy);
+    }
+    r.define(d, active & !hazy);
+    for lane in super::access::lanes_of(hazy) {
+        if wide {
+            r.set_undefined64(d, lane, u64::MAX);
+        } else {
+            r.set_undefined32(d, lane, u32::MAX);
+        }
+    }
+    if wide {
+        r.set64(d, &results, active);
+    } else {
+        r.set32(d, &results.map(|x| x as u32), active);
+    }
+}
+
+fn hazy_operand(r: &Registers, reg: Reg, active: u32) -> u32 {
+    if reg == NONE { 0 } else { hazy(r, reg, active) }
+}

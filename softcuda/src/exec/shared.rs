@@ -1,0 +1,219 @@
+//! Shared and local memory, and kernel parameters.
+
+use crate::fault::FaultKind;
+use crate::memory::DEFINED;
+
+use super::access::{consecutive, contiguous, first_lane, lanes_of, misaligned};
+use super::registers::{LANES, Lanes64};
+use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+
+impl Shared {
+    /// Checks that lanes may touch shared memory, and counts the request. Returns the whole range
+    /// if the lanes are contiguous.
+    #[inline(always)]
+    pub(super) fn check(&self, at: &Lanes64, mask: u32, bytes: usize, what: &str) -> Step<Option<(usize, usize)>> {
+        let size = self.bytes.len();
+        let first = first_lane(mask);
+        if contiguous(at, mask, bytes as u64) {
+            let last = 31 - mask.leading_zeros() as usize;
+            let (start, end) = (at[first], at[last].wrapping_add(bytes as u64));
+            if start & (bytes as u64 - 1) == 0 && start < end && end <= size as u64 {
+                return Ok(Some((start as usize, (end - start) as usize)));
+            }
+        }
+        for lane in lanes_of(mask) {
+            let address = at[lane];
+            if address & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(lane, address, bytes, what));
+            }
+            if address >= size as u64 || size as u64 - address < bytes as u64 {
+                return Err(beyond(lane, address, bytes, what, size, "shared"));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Worker<'_> {
+    fn count_shared(&mut self, at: &Lanes64, mask: u32, bytes: usize, run: bool, write: bool) {
+        let total = u64::from(mask.count_ones()) * bytes as u64;
+        self.counters.shared_requests += 1;
+        self.counters.shared_wavefronts += if run { (bytes as u64).div_ceil(4) } else { wavefronts(at, mask, bytes) };
+        if write {
+            self.counters.shared_write_bytes += total;
+        } else {
+            self.counters.shared_read_bytes += total;
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn fetch_shared(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let run = shared.check(at, mask, bytes, "read")?;
+        self.count_shared(at, mask, bytes, run.is_some(), false);
+        if let Some((start, length)) = run {
+            let staged = first_lane(mask) * bytes;
+            self.staging.bytes[staged..staged + length].copy_from_slice(&shared.bytes[start..start + length]);
+            let states = &shared.state[start..start + length];
+            if states.iter().fold(DEFINED, |all, state| all & state) != DEFINED {
+                self.not_defined(shared, at, mask, bytes)?;
+            }
+            return Ok(());
+        }
+        let mut all = DEFINED;
+        for lane in lanes_of(mask) {
+            let (start, staged) = (at[lane] as usize, lane * bytes);
+            let (from, to) = (&shared.bytes[start..], &mut self.staging.bytes[staged..]);
+            match bytes {
+                4 => to[..4].copy_from_slice(&from[..4]),
+                _ => to[..bytes].copy_from_slice(&from[..bytes]),
+            }
+            all = shared.state[start..start + bytes].iter().fold(all, |all, state| all & state);
+        }
+        if all != DEFINED {
+            self.not_defined(shared, at, mask, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Notes the bytes of shared memory that are undefined, and refuses those that an asynchronous
+    /// copy has not delivered.
+    #[cold]
+    #[inline(never)]
+    fn not_defined(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        for lane in lanes_of(mask) {
+            let start = at[lane] as usize;
+            let states = &shared.state[start..start + bytes];
+            if states.iter().any(|state| state & PENDING != 0) {
+                return Err(in_flight(lane, at[lane], bytes, "read"));
+            }
+            self.staging.note(lane * bytes, states);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn deposit_shared(&mut self, shared: &mut Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        self.progress += 1;
+        let run = shared.check(at, mask, bytes, "write")?;
+        self.count_shared(at, mask, bytes, run.is_some(), true);
+        if let (Some((start, length)), true) = (run, consecutive(mask) && !self.staging.partial) {
+            let states = &mut shared.state[start..start + length];
+            if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
+                let staged = first_lane(mask) * bytes;
+                states.fill(DEFINED);
+                shared.bytes[start..start + length].copy_from_slice(&self.staging.bytes[staged..staged + length]);
+                return Ok(());
+            }
+        }
+        for lane in lanes_of(mask) {
+            let start = at[lane] as usize;
+            let states = &mut shared.state[start..start + bytes];
+            if states.iter().fold(0, |any, state| any | state) & PENDING != 0 {
+                return Err(in_flight(lane, at[lane], bytes, "write"));
+            }
+            let staged = lane * bytes;
+            shared.bytes[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
+            if self.staging.partial {
+                states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
+            } else {
+                states.fill(DEFINED);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fetch_local(&mut self, warp: &Warp, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let size = self.launch.entry.local_bytes as usize;
+        for lane in lanes_of(mask) {
+            let start = local_place(at[lane], lane, bytes, size, "read")?;
+            self.staging.bytes[lane * bytes..(lane + 1) * bytes].copy_from_slice(&warp.local[start..start + bytes]);
+            let states = &warp.local_defined[start..start + bytes];
+            if states.iter().any(|&state| state != DEFINED) {
+                self.staging.note(lane * bytes, states);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn deposit_local(&mut self, warp: &mut Warp, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let size = self.launch.entry.local_bytes as usize;
+        for lane in lanes_of(mask) {
+            let start = local_place(at[lane], lane, bytes, size, "write")?;
+            let staged = lane * bytes;
+            warp.local[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
+            let states = &mut warp.local_defined[start..start + bytes];
+            if self.staging.partial {
+                states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
+            } else {
+                states.fill(DEFINED);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fetch_params(&mut self, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        let params = self.launch.params;
+        for lane in lanes_of(mask) {
+            let address = at[lane];
+            if address & (bytes as u64 - 1) != 0 {
+                return Err(misaligned(lane, address, bytes, "read"));
+            }
+            let end = address.saturating_add(bytes as u64);
+            if end > params.len() as u64 {
+                return Err(beyond(lane, address, bytes, "read", params.len(), "parameter"));
+            }
+            self.staging.bytes[lane * bytes..(lane + 1) * bytes]
+                .copy_from_slice(&params[address as usize..end as usize]);
+        }
+        Ok(())
+    }
+}
+
+/// Passes over the banks that a shared-memory access needs: the most distinct words in one bank,
+/// for each part of the warp whose lanes go together.
+fn wavefronts(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
+    let per_pass = (LANES * 4 / bytes.max(4)).max(1);
+    let mut total = 0;
+    for start in (0..LANES).step_by(per_pass) {
+        let mut words = [0u64; LANES];
+        let mut count = 0;
+        for lane in (start..start + per_pass).filter(|lane| mask >> lane & 1 != 0) {
+            for word in 0..bytes.div_ceil(4) as u64 {
+                let word = at[lane] / 4 + word;
+                if count < LANES && !words[..count].contains(&word) {
+                    words[count] = word;
+                    count += 1;
+                }
+            }
+        }
+        let mut banks = [0u8; 32];
+        words[..count].iter().for_each(|word| banks[(word % 32) as usize] += 1);
+        total += u64::from(banks.iter().copied().max().unwrap_or(0));
+    }
+    total
+}
+
+#[cold]
+fn beyond(lane: usize, address: u64, bytes: usize, what: &str, size: usize, space: &str) -> Box<Problem> {
+    let detail = format!("{what} of {bytes} bytes at offset {address:#x} of {space} memory, which has {size} bytes");
+    Problem::new(FaultKind::OutOfBounds, lane, address, detail)
+}
+
+#[cold]
+fn in_flight(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
+    let detail = format!(
+        "{what} of {bytes} bytes at offset {address:#x} of shared memory, which an asynchronous \
+         copy that was not waited for will write"
+    );
+    Problem::new(FaultKind::MissingWait, lane, address, detail)
+}
+
+fn local_place(address: u64, lane: usize, bytes: usize, size: usize, what: &str) -> Step<usize> {
+    if address & (bytes as u64 - 1) != 0 {
+        return Err(misaligned(lane, address, bytes, what));
+    }
+    if address.saturating_add(bytes as u64) > size as u64 {
+        return Err(beyond(lane, address, bytes, what, size, "local"));
+    }
+    Ok(lane * size + address as usize)
+}
