@@ -162,6 +162,25 @@ fn shifts_beyond_the_width() {
 }
 
 #[test]
+fn pairs_and_quadruples() {
+    let halves = |a: u32, b: u32, f: fn(u16, u16) -> u16| {
+        u32::from(f(a as u16, b as u16)) | u32::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
+    };
+    check32("add.u16x2 %d32, %a32, %b32;", move |a, b, _| halves(a, b, u16::wrapping_add));
+    check32("min.s16x2 %d32, %a32, %b32;", move |a, b, _| halves(a, b, |a, b| (a as i16).min(b as i16) as u16));
+    check32("max.u16x2 %d32, %a32, %b32;", move |a, b, _| halves(a, b, u16::max));
+    let distances = |a: u32, b: u32| {
+        let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+        [0, 1, 2, 3].map(|i| (i32::from(a[i]) - i32::from(b[i])).unsigned_abs() as u8)
+    };
+    check32("vabsdiff4.u32.u32.u32 %d32, %a32, %b32, %c32;", move |a, b, _| u32::from_le_bytes(distances(a, b)));
+    check32("vabsdiff4.u32.u32.u32.add %d32, %a32, %b32, %c32;", move |a, b, c| {
+        distances(a, b).iter().fold(c, |sum, &d| sum.wrapping_add(u32::from(d)))
+    });
+    check32("mul.lo.u32 %d32, %a32, WARP_SZ;", |a, _, _| a.wrapping_mul(32));
+}
+
+#[test]
 fn counting_bits() {
     check32("popc.b32 %d32, %a32;", |a, _, _| a.count_ones());
     check32("clz.b32 %d32, %a32;", |a, _, _| a.leading_zeros());

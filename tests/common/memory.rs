@@ -91,11 +91,13 @@ impl Image {
     /// What differs between this buffer and `bytes` outside the shape, if anything.
     fn damage(&self, bytes: &[u8]) -> Option<String> {
         let mut begin = 0;
-        for end in (0..self.rows).map(|r| self.row(r)).chain([self.bytes.len()..self.bytes.len()]) {
-            self.difference(bytes, begin..end.start)?;
-            begin = end.end;
+        for row in (0..self.rows).map(|r| self.row(r)) {
+            if let Some(text) = self.difference(bytes, begin..row.start) {
+                return Some(text);
+            }
+            begin = row.end;
         }
-        None
+        self.difference(bytes, begin..self.bytes.len())
     }
 
     fn difference(&self, bytes: &[u8], range: Range<usize>) -> Option<String> {
@@ -169,5 +171,24 @@ impl Array {
             damage.push(format!("{}: an input was overwritten", self.name));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte outside the shape is watched, and none inside.
+    #[test]
+    fn stray_writes_are_seen() {
+        let image = Image::output(DType::F16, (3, 2), Place { offset: 3, stride: 5 });
+        let inside: Vec<usize> = (0..3).flat_map(|r| image.row(r)).collect();
+        assert_eq!(inside.len(), 12);
+        for i in 0..image.bytes.len() {
+            let mut bytes = image.bytes.clone();
+            bytes[i] ^= 1;
+            assert_eq!(image.damage(&bytes).is_none(), inside.contains(&i), "byte {i}");
+        }
+        assert_eq!(image.damage(&image.bytes), None);
     }
 }

@@ -125,9 +125,9 @@ fn buffers_beyond_any_size() {
     assert_eq!(error, Error::TooLarge { argument: "gradient", rows, cols, stride: cols });
 }
 
-/// A kernel that faults is reported by the next call, as a driver's error and not as a panic.
+/// A kernel that faults makes later calls fail, with a driver's error and not a panic.
 #[test]
-fn a_fault_is_reported_by_the_next_call() {
+fn a_fault_is_reported_by_later_calls() {
     let host = Host::new();
     let zlpr = host.zlpr(Options::new());
     zlpr.prepare(DType::F32, DType::F32, 8).expect("kernels");
@@ -135,6 +135,8 @@ fn a_fault_is_reported_by_the_next_call() {
     // SAFETY: none on a real device; the virtual one checks every address, which is what this is about.
     let launched = unsafe { raw::launch(&plan, &Options::new(), &no_arguments(), host.stream.cu_stream().cast()) };
     assert_eq!(launched, Ok(()), "a launch does not wait for its result");
+    // As on hardware, the first call that waits notices; every later one is refused.
+    assert!(host.stream.synchronize().is_err());
     let error = Buffers::<f32>::new(&zlpr, &host.stream, 4, 4).err().expect("the context is lost");
     assert!(matches!(&error, Error::Driver { code: 700, .. }), "{error}");
     let report = host.gpu.report().expect("a report");

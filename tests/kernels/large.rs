@@ -97,12 +97,12 @@ fn run(lab: &Lab, (scores_type, labels_type): (DType, DType), gradient_type: DTy
 
     let losses = lab.expect(&what, lab.stream().clone_dtoh(&loss));
     lab.expect(&what, lab.stream().synchronize());
-    for r in 0..ROWS {
+    for (r, &loss) in losses.iter().enumerate() {
         let row = r * cols..(r + 1) * cols;
         let hard = |t: f64| if labels_type == DType::U8 { f64::from(t != 0.0) } else { t };
         let labels: Vec<f64> = case.labels[row.clone()].iter().map(|&t| hard(t)).collect();
         let wanted = Row::new(&case.scores[row.clone()], &labels, Some(&mask[row.clone()]), &options);
-        let got = f64::from(losses[r]);
+        let got = f64::from(loss);
         assert!((got - wanted.loss).abs() <= wanted.loss_tolerance(), "{what}: row {r}: {got} {}", wanted.loss);
         let got = decode(gradient_type, &gradient.read(lab, r, cols));
         for (c, tolerance) in wanted.gradient_tolerance(1.0, gradient_type).enumerate() {

@@ -185,6 +185,13 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
     match function {
         Bin32::Add => map2(a, b, |x, y| u32::wrapping_add(x, y)),
         Bin32::Add16 => map2(a, b, |x, y| x.wrapping_add(y) & 0xffff),
+        Bin32::Add16x2 => {
+            map2(a, b, |x, y| x.wrapping_add(y) & 0xffff | (x & 0xffff_0000).wrapping_add(y & 0xffff_0000))
+        }
+        Bin32::MinS16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| (x as i16).min(y as i16) as u16)),
+        Bin32::MinU16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| x.min(y))),
+        Bin32::MaxS16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| (x as i16).max(y as i16) as u16)),
+        Bin32::MaxU16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| x.max(y))),
         Bin32::AddSat => map2(a, b, |x, y| (x as i32).saturating_add(y as i32) as u32),
         Bin32::Sub => map2(a, b, |x, y| u32::wrapping_sub(x, y)),
         Bin32::Sub16 => map2(a, b, |x, y| x.wrapping_sub(y) & 0xffff),
@@ -363,6 +370,18 @@ pub(super) fn funnel(function: Tri32, a: u32, b: u32, c: u32) -> u32 {
     }
 }
 
+/// Applies a function to both halves.
+fn pair16(x: u32, y: u32, function: impl Fn(u16, u16) -> u16) -> u32 {
+    let low = function(x as u16, y as u16);
+    let high = function((x >> 16) as u16, (y >> 16) as u16);
+    u32::from(low) | u32::from(high) << 16
+}
+
+fn distances(x: u32, y: u32) -> [u8; 4] {
+    let (x, y) = (x.to_le_bytes(), y.to_le_bytes());
+    [0, 1, 2, 3].map(|index| x[index].abs_diff(y[index]))
+}
+
 fn dp4a(signed_a: bool, signed_b: bool, a: u32, b: u32, c: u32) -> u32 {
     let byte = |x: u8, signed: bool| if signed { i32::from(x as i8) } else { i32::from(x) };
     a.to_le_bytes()
@@ -403,6 +422,10 @@ pub(super) fn tri32(function: Tri32, m: Mode, lut: u8, a: &Lanes32, b: &Lanes32,
         Tri32::ShfL | Tri32::ShfLWrap | Tri32::ShfR | Tri32::ShfRWrap => {
             map3(a, b, c, |x, y, z| funnel(function, x, y, z))
         }
+        Tri32::SadBytes => {
+            map3(a, b, c, |x, y, z| distances(x, y).into_iter().fold(z, |sum, d| sum.wrapping_add(u32::from(d))))
+        }
+        Tri32::DistanceBytes => map3(a, b, c, |x, y, _| u32::from_le_bytes(distances(x, y))),
         Tri32::Dp4aSS => map3(a, b, c, |x, y, z| dp4a(true, true, x, y, z)),
         Tri32::Dp4aSU => map3(a, b, c, |x, y, z| dp4a(true, false, x, y, z)),
         Tri32::Dp4aUS => map3(a, b, c, |x, y, z| dp4a(false, true, x, y, z)),

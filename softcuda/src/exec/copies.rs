@@ -64,7 +64,12 @@ impl Worker<'_> {
             if undefined != 0 {
                 return Err(unknown("size", undefined));
             }
-            bytes = warp.r.get32(copy.bytes).map(|bytes| bytes.min(size as u32) as u8);
+            let given = warp.r.get32(copy.bytes);
+            if let Some(lane) = lanes_of(mask).find(|&lane| given[lane] as usize > size) {
+                let detail = format!("asynchronous copy of {size} bytes that should read {}", given[lane]);
+                return Err(Problem::new(FaultKind::OutOfBounds, lane, from[lane], detail));
+            }
+            bytes = given.map(|bytes| bytes as u8);
         }
         let mut reading = 0;
         for lane in lanes_of(mask) {

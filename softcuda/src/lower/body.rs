@@ -133,7 +133,7 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             "and" | "or" | "xor" | "not" | "cnot" => self.logic(&mut parts, operands),
             "shl" | "shr" | "shf" => self.shift(&mut parts, operands),
             "mul24" | "mad24" | "sad" | "popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "bmsk" | "szext"
-            | "lop3" | "prmt" | "dp4a" => self.bits(&mut parts, operands),
+            | "lop3" | "prmt" | "dp4a" | "vabsdiff4" => self.bits(&mut parts, operands),
             "ld" | "ldu" => self.load(&mut parts, operands),
             "st" => self.store(&mut parts, operands),
             "atom" | "red" => self.atomic(&mut parts, operands),

@@ -48,8 +48,10 @@ impl<'a> Lowerer<'a, '_> {
             return Ok(());
         }
         for ty in [to, from] {
-            if matches!(ty, Type::Pred | Type::F16x2 | Type::Bf16x2 | Type::F32x2 | Type::B128)
-                || matches!(ty, Type::B8 | Type::B16 | Type::B32 | Type::B64)
+            if matches!(
+                ty,
+                Type::Pred | Type::U16x2 | Type::S16x2 | Type::F16x2 | Type::Bf16x2 | Type::F32x2 | Type::B128
+            ) || matches!(ty, Type::B8 | Type::B16 | Type::B32 | Type::B64)
             {
                 return Err(parts.unsupported());
             }

@@ -40,6 +40,7 @@ pub enum Un32 {
 pub enum Bin32 {
     Add,
     Add16,
+    Add16x2,
     AddSat,
     Sub,
     Sub16,
@@ -63,9 +64,13 @@ pub enum Bin32 {
     MinS,
     MinU,
     MinS16,
+    MinS16x2,
+    MinU16x2,
     MaxS,
     MaxU,
     MaxS16,
+    MaxS16x2,
+    MaxU16x2,
     And,
     Or,
     Xor,
@@ -122,6 +127,10 @@ pub enum Tri32 {
     ShfLWrap,
     ShfR,
     ShfRWrap,
+    /// Sums of the distances of bytes, added to the third operand.
+    SadBytes,
+    /// Distances of bytes.
+    DistanceBytes,
     Dp4aSS,
     Dp4aSU,
     Dp4aUS,

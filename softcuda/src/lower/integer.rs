@@ -42,7 +42,10 @@ impl<'a> Lowerer<'a, '_> {
 
     fn integer(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         let ty = parts.ty()?;
+        let pair = matches!(ty, Type::U16x2 | Type::S16x2);
         match parts.base() {
+            "add" | "min" | "max" if pair => self.integer_binary(parts, ty, operands),
+            _ if pair => Err(parts.unsupported()),
             "addc" | "subc" | "madc" => self.carry(parts, ty, operands),
             _ if parts.has("cc") => self.carry(parts, ty, operands),
             "mul" | "mad" => self.multiply(parts, ty, operands),
@@ -75,10 +78,17 @@ impl<'a> Lowerer<'a, '_> {
         let (d, [a, b]) = self.registers(operands, ty, parts)?;
         let m = Mode::PLAIN;
         let signed = ty.is_signed();
+        let pair = matches!(ty, Type::U16x2 | Type::S16x2);
         let f = match (parts.base(), ty.bytes(), signed) {
             ("add", 4, true) if saturates => Bin32::AddSat,
             ("sub", 4, true) if saturates => Bin32::SubSat,
             _ if saturates => return Err(parts.unsupported()),
+            ("add", 4, _) if pair => Bin32::Add16x2,
+            ("min", 4, true) if pair => Bin32::MinS16x2,
+            ("min", 4, false) if pair => Bin32::MinU16x2,
+            ("max", 4, true) if pair => Bin32::MaxS16x2,
+            ("max", 4, false) if pair => Bin32::MaxU16x2,
+            _ if pair => return Err(parts.unsupported()),
             ("add", 2, _) => Bin32::Add16,
             ("add", 4, _) => Bin32::Add,
             ("sub", 2, _) => Bin32::Sub16,
@@ -422,6 +432,18 @@ impl<'a> Lowerer<'a, '_> {
                 }
                 let (d, [a, b, c]) = self.registers(operands, ty, parts)?;
                 Op::Tri32 { f: f.unwrap_or(Tri32::Prmt), m, lut: 0, d, a, b, c }
+            }
+            "vabsdiff4" => {
+                let sums = parts.take("add");
+                for _ in 0..3 {
+                    if parts.ty()? != Type::U32 {
+                        return Err(parts.unsupported());
+                    }
+                }
+                parts.finish()?;
+                let (d, [a, b, c]) = self.registers(operands, Type::B32, parts)?;
+                let f = if sums { Tri32::SadBytes } else { Tri32::DistanceBytes };
+                Op::Tri32 { f, m, lut: 0, d, a, b, c }
             }
             "dp4a" => {
                 let (first, second) = (parts.ty()?, parts.ty()?);

@@ -1,7 +1,7 @@
 //! The operations that the engine executes.
 //!
 //! Operands are registers by number: virtual ones while a kernel is lowered, slots of the register
-//! file after [`allocate`](super::allocate). Immediates and special registers are registers too,
+//! file after allocation. Immediates and special registers are registers too,
 //! filled once per warp. Few shapes, many functions: what allocation and definedness need to know
 //! is the shape, what a lane computes is the function.
 

@@ -74,6 +74,10 @@ impl<'a> Parser<'_, 'a> {
                 self.at += 1;
                 Ok(Operand::F64(bits))
             }
+            Some(TokenKind::Word("WARP_SZ")) => {
+                self.at += 1;
+                Ok(Operand::Int(32))
+            }
             Some(TokenKind::Word(_)) => {
                 let name = self.name()?;
                 if self.take_mark(b'|') {

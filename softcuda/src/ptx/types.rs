@@ -12,10 +12,12 @@ pub enum Type {
     B128,
     U8,
     U16,
+    U16x2,
     U32,
     U64,
     S8,
     S16,
+    S16x2,
     S32,
     S64,
     F16,
@@ -39,6 +41,8 @@ impl Type {
             "b128" => Type::B128,
             "u8" => Type::U8,
             "u16" => Type::U16,
+            "u16x2" => Type::U16x2,
+            "s16x2" => Type::S16x2,
             "u32" => Type::U32,
             "u64" => Type::U64,
             "s8" => Type::S8,
@@ -62,7 +66,7 @@ impl Type {
             Type::Pred => 0,
             Type::B8 | Type::U8 | Type::S8 => 1,
             Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 2,
-            Type::B32 | Type::U32 | Type::S32 | Type::F16x2 | Type::Bf16x2 | Type::F32 => 4,
+            Type::U16x2 | Type::S16x2 | Type::B32 | Type::U32 | Type::S32 | Type::F16x2 | Type::Bf16x2 | Type::F32 => 4,
             Type::B64 | Type::U64 | Type::S64 | Type::F64 | Type::F32x2 => 8,
             Type::B128 => 16,
         }
@@ -70,7 +74,7 @@ impl Type {
 
     /// Whether it is a signed integer.
     pub fn is_signed(self) -> bool {
-        matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64)
+        matches!(self, Type::S8 | Type::S16 | Type::S16x2 | Type::S32 | Type::S64)
     }
 
     /// Whether it is a floating-point type.

@@ -4,7 +4,7 @@
 //
 // Compiled by NVRTC with `-lineinfo` for the test ptx_compiled.rs:
 //   rows.12.1-sm_75.ptx and rows.12.1-sm_80.ptx by 12.1, rows.13.5-sm_90.ptx and
-//   rows.13.5-sm_100.ptx by 13.5.
+//   rows.13.5-sm_100.ptx by 13.5. Debug sections are cut out.
 
 typedef unsigned short half_bits;
 typedef unsigned char u8;

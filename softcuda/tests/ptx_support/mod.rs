@@ -154,6 +154,14 @@ pub fn fault(result: Result<Counters, Fault>, kind: FaultKind) -> Fault {
     fault
 }
 
+/// The fault of a host operation that must make one.
+#[track_caller]
+pub fn fault_of(result: Result<(), Fault>, kind: FaultKind) -> Fault {
+    let fault = result.expect_err("the operation should have been refused");
+    assert_eq!(fault.kind, kind, "{fault}");
+    fault
+}
+
 /// A generator of test inputs: splitmix64.
 pub struct Random(pub u64);
 
