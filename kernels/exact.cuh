@@ -68,3 +68,16 @@ __device__ __forceinline__ void exact_row(const Row& row, Group& group, const Ru
         row.store_element(i, s == minus_infinity<float>() ? 0.0f : (a - b) * scale);
     }
 }
+
+// How a row ends once its direct sums are known: on the exact path, or with its loss stored. True if its
+// gradient is still to be stored, from `ending`.
+template <class Row, class Group>
+__device__ __forceinline__ bool settle(const Row& row, Group& group, const Rule& rule, const Ending& ending,
+                                       float scale) {
+    if (ending.exact_needed) {
+        exact_row(row, group, rule, scale);
+        return false;
+    }
+    if (group.rank == 0) row.args.loss[row.index] = ending.loss;
+    return row.args.gradient != nullptr;
+}

@@ -32,12 +32,7 @@ __device__ __forceinline__ void registers_row(const Args& args, Group& group, u6
 
     const float scale = upstream.times(args.scale);
     const Ending ending(sums, scale);
-    if (ending.exact_needed) {
-        exact_row(row, group, rule, scale);
-        return;
-    }
-    if (group.rank == 0) args.loss[index] = ending.loss;
-    if (!args.gradient) return;
+    if (!settle(row, group, rule, ending, scale)) return;
     edge.finish(row, group.rank, ending);
 #pragma unroll
     for (int j = 0; j < PACKS; j++) {

@@ -36,12 +36,7 @@ __device__ __forceinline__ void stream_row(const Args& args, Block& group, Stash
 
     const float scale = upstream.times(args.scale);
     const Ending ending(sums, scale);
-    if (ending.exact_needed) {
-        exact_row(row, group, rule, scale);
-        return;
-    }
-    if (group.rank == 0) args.loss[index] = ending.loss;
-    if (!args.gradient) return;
+    if (!settle(row, group, rule, ending, scale)) return;
     edge.finish(row, group.rank, ending);
 #pragma unroll 1
     for (Index k = group.rank; k < row.packs; k += group.size) {

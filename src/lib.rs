@@ -14,7 +14,7 @@
 //!   everything validated.
 //! - [`plan`]: which kernel runs, a pure function of device limits and problem.
 //! - [`raw`]: planned kernels on raw pointers and streams, for other frameworks.
-//! - [`reference`]: the operation in f64, the oracle of every test.
+//! - [`mod@reference`]: the operation in f64, the oracle of every test.
 //!
 //! # Semantics
 //! - A label below epsilon counts as exactly 0, above 1 - epsilon as exactly 1 (default 1e-7).

@@ -103,10 +103,9 @@ fn each_side_of_the_gradient_sums_to_less_than_one() {
         let output = lab.run(case, implementation);
         assert!(output.loss.iter().all(|&loss| loss >= 0.0));
         let Some(gradient) = output.gradient_values(case) else { return };
-        for r in 0..case.rows {
+        for (gradient, labels) in gradient.chunks(case.cols).zip(case.labels.chunks(case.cols)) {
             let (mut down, mut up) = (0.0, 0.0);
-            let row = r * case.cols..(r + 1) * case.cols;
-            for (&g, &label) in gradient[row.clone()].iter().zip(&case.labels[row]) {
+            for (&g, &label) in gradient.iter().zip(labels) {
                 let positive = label != 0.0;
                 assert!(if positive { (-1.0..=0.0).contains(&g) } else { (0.0..=1.0).contains(&g) }, "{case}: {g}");
                 if positive { up -= g } else { down += g }

@@ -195,7 +195,7 @@ struct SpillReport {
     clean: bool,
 }
 
-/// Pairs of "Function properties for <entry>" and the line that counts stack and spills.
+/// Pairs of "Function properties for ENTRY" and the line that counts stack and spills.
 fn spill_reports(log: &str) -> Vec<SpillReport> {
     let mut entry = String::new();
     let mut reports = Vec::new();
