@@ -50,14 +50,20 @@ fn each_row_gets_its_own() {
 fn small_scales_over_large_sums() {
     check_everywhere(PAIRS.into_iter().flat_map(|pair| {
         [1e-3, 1e-15, 1e-25, 1e-36, 3e38].into_iter().flat_map(move |x: f32| {
-            [40.0, 64.0, 80.0].map(|magnitude: f64| {
-                let (rows, cols) = (3, 64);
-                let mut case = data::ordinary("", pair, (rows, cols), 2.0, 4);
-                for (i, score) in case.scores.iter_mut().enumerate().filter(|(i, _)| i % 8 == 0) {
-                    *score = if i % 16 == 0 { magnitude } else { -magnitude };
-                }
-                let name = format!("scale {x:e}, scores to {magnitude}");
-                Case::new(name, pair, (rows, cols), &case.scores, &case.labels).upstream(Upstream::Host(x))
+            // On both sides, or with one sum large and the other small.
+            [40.0, 64.0, 80.0].into_iter().flat_map(move |magnitude: f64| {
+                [[magnitude, -magnitude], [magnitude, magnitude], [-magnitude, -magnitude]].map(|extremes| {
+                    let (rows, cols) = (3, 64);
+                    let mut case = data::ordinary("", pair, (rows, cols), 2.0, 4);
+                    for (i, (score, label)) in case.scores.iter_mut().zip(&mut case.labels).enumerate() {
+                        if i % 8 == 0 {
+                            *score = extremes[i / 8 % 2];
+                            *label = f64::from(*score < 0.0);
+                        }
+                    }
+                    let name = format!("scale {x:e}, scores {extremes:?}");
+                    Case::new(name, pair, (rows, cols), &case.scores, &case.labels).upstream(Upstream::Host(x))
+                })
             })
         })
     }));
