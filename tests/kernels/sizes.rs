@@ -107,16 +107,18 @@ fn a_million_columns_that_overflow() {
 /// lose them all, here most of the loss's accuracy.
 #[test]
 fn many_small_terms_after_a_large_one() {
+    // e^-6.9 is a little more than 2^-10: half its ulp is 5.8e-8 of it, more than e^-17 or 64 e^-21.
+    const LARGE: f64 = -6.9;
     // Lengths at which the terms of one accumulator, and the sums of 64 terms that go to the next, would be lost.
     for (cols, small) in [(1 << 20, -17.0), (1 << 23, -21.0)] {
         let threads = Regime::TwoPass.threads()[0] as usize;
         let (scores_type, labels_type) = PAIRS[1];
         let first = threads * 16 / scores_type.size();
-        let scores: Vec<f64> = (0..cols).map(|c| if c < first && c % 4 == 0 { -7.0 } else { -7.0 + small }).collect();
+        let scores: Vec<f64> = (0..cols).map(|c| if c < first && c % 4 == 0 { LARGE } else { LARGE + small }).collect();
         let case = Case::new("small after large", (scores_type, labels_type), (1, cols), &scores, &vec![0.0; cols]);
         // What would be lost is several times the tolerance.
         let row = &case.expected()[0];
-        let large = (threads as f64 * (-7f64).exp()).ln_1p();
+        let large = (threads as f64 * LARGE.exp()).ln_1p();
         assert!(row.loss - large > 2.0 * row.loss_tolerance(), "{} {large}", row.loss);
         Lab::new((8, 0)).check_one(&case, Implementation { layer: Layer::Typed, gradient: false });
     }
