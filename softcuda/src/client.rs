@@ -12,8 +12,8 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use crate::config::Config;
 use crate::control::{
-    self, AllocationsFn, BuildFn, CountersFn, LastLaunchFn, LaunchNumbers, Lease, LeaseFn, ReleaseFn, ResetCountersFn,
-    TextFn,
+    self, AllocationsFn, BuildFn, CommandFn, CountersFn, FailFn, LastLaunchFn, LaunchNumbers, Lease, LeaseFn,
+    ReleaseFn, ResetCountersFn, TextFn,
 };
 use crate::counters::Counters;
 
@@ -67,10 +67,16 @@ pub enum Error {
     /// All 256 ordinals are leased.
     #[error("all 256 virtual devices are leased")]
     AllLeased,
+    /// The driver has no function of this name.
+    #[error("the driver exports no function {0}")]
+    NoSuchFunction(String),
+    /// Only a virtual device can do this.
+    #[error("the device is a real one")]
+    RealDevice,
 }
 
 /// The cdylib's functions. The library itself is never unloaded: cudarc keeps its addresses.
-struct Api {
+pub(crate) struct Api {
     lease: LeaseFn,
     release: ReleaseFn,
     counters: CountersFn,
@@ -78,6 +84,8 @@ struct Api {
     text: TextFn,
     last_launch: LastLaunchFn,
     allocations: AllocationsFn,
+    pub(crate) fail: FailFn,
+    pub(crate) command: CommandFn,
 }
 
 /// Which driver this process uses. The first device decides it, since cudarc loads one library
@@ -96,12 +104,13 @@ enum Choice {
 /// counters and errors, and whatever happens on it leaves other devices alone. When the value is
 /// dropped all memory of the device is freed; contexts and slices that are still alive get error
 /// codes from then on. Declare it before the contexts, so that it is dropped after them. The report
-/// of a kernel's fault that nobody asked for is then printed to standard error.
+/// of a kernel's fault that nobody asked for is then printed to standard error, and so are
+/// [leaks](Gpu::leaks).
 #[derive(Debug)]
-pub struct Gpu(Kind);
+pub struct Gpu(pub(crate) Kind);
 
 #[derive(Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Real,
     Virtual { api: &'static Api, lease: Lease, config: Config },
 }
@@ -270,6 +279,8 @@ fn open(path: &Path) -> Result<Api, String> {
             text: *library.get(b"softcuda_text").map_err(text)?,
             last_launch: *library.get(b"softcuda_last_launch").map_err(text)?,
             allocations: *library.get(b"softcuda_allocations").map_err(text)?,
+            fail: *library.get(b"softcuda_fail").map_err(text)?,
+            command: *library.get(b"softcuda_command").map_err(text)?,
         }
     };
     std::mem::forget(library);
@@ -358,7 +369,7 @@ impl Gpu {
         unsafe { (api.allocations)(lease.handle, &mut count, &mut bytes) }.then_some((count, bytes))
     }
 
-    fn text(&self, which: u32) -> Option<String> {
+    pub(crate) fn text(&self, which: u32) -> Option<String> {
         let Kind::Virtual { api, lease, .. } = &self.0 else { return None };
         let mut text = Vec::new();
         loop {
@@ -383,6 +394,9 @@ impl Drop for Gpu {
             // harness that captures the output.
             if let Some(report) = self.text(control::TEXT_UNREAD_FAULT) {
                 eprintln!("softcuda: {report}");
+            }
+            for leak in self.text(control::TEXT_UNREAD_LEAKS).iter().flat_map(|leaks| leaks.lines()) {
+                eprintln!("softcuda: leaked {leak}");
             }
             // SAFETY: the function takes a handle only.
             unsafe { (api.release)(lease.handle) };

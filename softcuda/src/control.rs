@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::driver::state::{DRIVER, Device};
+use crate::driver::calls;
+use crate::driver::state::{DRIVER, Device, lock};
+use crate::driver::status::Status;
 use crate::exec::LaunchShape;
 
 /// A number that every change of the sources changes, computed by the build script.
@@ -46,6 +48,15 @@ pub(crate) struct LaunchNumbers {
 pub(crate) const TEXT_REPORT: u32 = 0;
 pub(crate) const TEXT_KERNEL: u32 = 1;
 pub(crate) const TEXT_UNREAD_FAULT: u32 = 2;
+pub(crate) const TEXT_CALLS: u32 = 3;
+pub(crate) const TEXT_LEAKS: u32 = 4;
+pub(crate) const TEXT_UNREAD_LEAKS: u32 = 5;
+
+/// What [`softcuda_command`] can be told to do.
+pub(crate) const COMMAND_HEAL: u32 = 0;
+pub(crate) const COMMAND_LOSE: u32 = 1;
+pub(crate) const COMMAND_MEMORY_LIMIT: u32 = 2;
+pub(crate) const COMMAND_RESET_CALLS: u32 = 3;
 
 pub(crate) type BuildFn = unsafe extern "C" fn() -> u64;
 pub(crate) type LeaseFn = unsafe extern "C" fn(*const Config) -> Lease;
@@ -54,6 +65,8 @@ pub(crate) type CountersFn = unsafe extern "C" fn(i32, *mut Counters) -> bool;
 pub(crate) type ResetCountersFn = unsafe extern "C" fn(i32);
 pub(crate) type TextFn = unsafe extern "C" fn(i32, u32, *mut u8, usize) -> i64;
 pub(crate) type LastLaunchFn = unsafe extern "C" fn(i32, *mut LaunchNumbers) -> bool;
+pub(crate) type FailFn = unsafe extern "C" fn(i32, *const u8, usize, u64, bool, u32) -> bool;
+pub(crate) type CommandFn = unsafe extern "C" fn(i32, u32, u64);
 pub(crate) type AllocationsFn = unsafe extern "C" fn(i32, *mut u64, *mut u64) -> bool;
 
 /// Runs `body` on the device of a lease. A panic ends here, as nothing may unwind into C.
@@ -79,7 +92,9 @@ unsafe extern "C" fn softcuda_lease(config: *const Config) -> Lease {
     let leased = catch_unwind(|| {
         // A lease without `cuInit` is no device that anybody could use.
         DRIVER.initialise();
-        DRIVER.lease(config)
+        let device = DRIVER.lease(config)?;
+        calls::leased(device.handle);
+        Some(device)
     });
     leased
         .ok()
@@ -126,7 +141,13 @@ unsafe extern "C" fn softcuda_text(handle: i32, which: u32, out: *mut u8, room: 
             TEXT_KERNEL => notes.last_launch.as_ref().map(|launch| launch.kernel.as_str()),
             _ => None,
         };
-        let Some(text) = text else { return -1 };
+        let made = match which {
+            TEXT_CALLS => Some(lock(&device.calls).text()),
+            TEXT_LEAKS => lock(&device.leaks).text(true),
+            TEXT_UNREAD_LEAKS => device.leaks_at_end(),
+            _ => None,
+        };
+        let Some(text) = text.or(made.as_deref()) else { return -1 };
         // SAFETY: no more than `room` bytes, for which the caller vouches.
         unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), out, text.len().min(room)) };
         text.len() as i64
@@ -160,4 +181,34 @@ unsafe extern "C" fn softcuda_allocations(handle: i32, count: *mut u64, bytes: *
         }
         true
     })
+}
+
+/// Makes calls of a function fail; see [`Gpu::fail`](crate::Gpu::fail). `false` if there is none of
+/// this name.
+///
+/// # Safety
+/// `name` is valid for `length` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn softcuda_fail(
+    handle: i32,
+    name: *const u8,
+    length: usize,
+    nth: u64,
+    onwards: bool,
+    code: u32,
+) -> bool {
+    // SAFETY: the caller vouches for the bytes.
+    let name = String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(name, length) });
+    with_device(handle, false, |device| lock(&device.calls).fail(&name, nth, onwards, Status(code)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn softcuda_command(handle: i32, command: u32, value: u64) {
+    with_device(handle, (), |device| match command {
+        COMMAND_HEAL => lock(&device.calls).heal(),
+        COMMAND_LOSE => device.lose(),
+        COMMAND_MEMORY_LIMIT => device.memory.set_limit(value),
+        COMMAND_RESET_CALLS => lock(&device.calls).reset(),
+        _ => {}
+    });
 }

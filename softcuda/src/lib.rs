@@ -84,6 +84,7 @@ mod client;
 mod config;
 mod control;
 mod driver;
+mod inject;
 
 #[doc(hidden)]
 pub mod counters;
@@ -101,3 +102,4 @@ pub mod ptx;
 pub use client::{Error, Gpu, LaunchInfo, driver_present, gpu, virtual_gpu};
 pub use config::Config;
 pub use counters::{Counters, OpClass};
+pub use inject::When;

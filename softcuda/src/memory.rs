@@ -186,7 +186,7 @@ struct State {
 /// It may be used from several threads at once. A kernel that races with another or with the host
 /// gets some mixture of the bytes written, as on a device.
 pub struct Memory {
-    limit: u64,
+    limit: AtomicU64,
     window: Range<u64>,
     state: RwLock<State>,
 }
@@ -197,7 +197,7 @@ impl Memory {
         let start = FIRST_WINDOW + ((NEXT_WINDOW.fetch_add(1, Relaxed) % WINDOWS) << WINDOW_SHIFT);
         let state =
             State { live: Arc::new(Vec::new()), freed: BTreeMap::new(), next: start + GAP, used: 0, launches: 0 };
-        Memory { limit, window: start..start + (1 << WINDOW_SHIFT), state: RwLock::new(state) }
+        Memory { limit: AtomicU64::new(limit), window: start..start + (1 << WINDOW_SHIFT), state: RwLock::new(state) }
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -223,8 +223,9 @@ impl Memory {
 
     fn alloc_as(&self, bytes: u64, read_only: bool) -> Result<u64, OutOfMemory> {
         let mut state = self.state_mut();
-        let free = self.limit - state.used;
-        let error = OutOfMemory { requested: bytes, free, limit: self.limit };
+        let limit = self.limit();
+        let free = limit.saturating_sub(state.used);
+        let error = OutOfMemory { requested: bytes, free, limit };
         if bytes > free || bytes >= self.window.end - self.window.start {
             return Err(error);
         }
@@ -358,6 +359,16 @@ impl Memory {
     pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
         let state = self.state();
         find(&state.live, address).map(|allocation| (allocation.base, allocation.size))
+    }
+
+    /// Bytes that can be allocated in all.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
+    /// Changes the limit. Below what is allocated, it only keeps more from being allocated.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Relaxed);
     }
 
     /// Bytes allocated.

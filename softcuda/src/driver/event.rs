@@ -4,7 +4,7 @@ use std::ffi::{c_uint, c_void};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::state::{Event, current, current_unchecked, live, lock};
+use super::state::{Event, current, current_unchecked, end, live, lock};
 use super::status::Status;
 use super::stream::resolve;
 use super::{Answer, driver, driver_api, put};
@@ -67,7 +67,7 @@ driver_api! {
 
     fn cuEventDestroy_v2(event: *mut c_void) {
         current_unchecked()?;
-        let event = driver()?.events.remove(event as u64).ok_or(Status::INVALID_HANDLE)?;
+        let event = end(&driver()?.events, event)?;
         event.context.check()
     }
 

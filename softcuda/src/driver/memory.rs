@@ -167,9 +167,8 @@ unsafe fn pointer_attribute(out: *mut c_void, attribute: c_uint, address: u64) -
 driver_api! {
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
         let device = &current()?.device;
-        let limit = device.config.memory_bytes;
-        put(free, limit.saturating_sub(device.memory.used()) as usize)?;
-        put(total, limit as usize)
+        put(free, device.memory.limit().saturating_sub(device.memory.used()) as usize)?;
+        put(total, device.config.memory_bytes as usize)
     }
 
     fn cuMemAlloc_v2(out: *mut u64, bytes: usize) {

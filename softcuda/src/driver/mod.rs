@@ -9,11 +9,13 @@
 //! is the only gate), which is one of the orders that hardware may choose.
 
 mod attributes;
+pub(crate) mod calls;
 mod context;
 mod copy;
 mod device;
 mod event;
 mod function;
+mod history;
 mod jit;
 mod launch;
 mod memory;
@@ -27,7 +29,7 @@ mod stream;
 mod unsupported;
 
 use std::any::Any;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use state::{DRIVER, current_device};
@@ -60,7 +62,8 @@ macro_rules! driver_api {
             #[allow(non_snake_case, reason = "the driver's own name")]
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
-                $crate::driver::guarded(stringify!($name), move || -> $crate::driver::Answer {
+                let named = $crate::driver::named_device!($(($argument $argument))*);
+                $crate::driver::guarded(stringify!($name), named, move || -> $crate::driver::Answer {
                     #[allow(unused_unsafe, reason = "not every body touches a pointer")]
                     // SAFETY: the caller of a C function vouches for the host pointers it passes.
                     unsafe { $body }
@@ -74,6 +77,16 @@ macro_rules! driver_api {
     };
 }
 pub(crate) use driver_api;
+
+/// Picks the argument that names a device out of a function's list, by what it is called. Each
+/// argument comes twice: to be compared, and to be used.
+macro_rules! named_device {
+    ((device $value:ident) $($rest:tt)*) => { Some($value) };
+    ((ordinal $value:ident) $($rest:tt)*) => { Some($value) };
+    (($other:ident $value:ident) $($rest:tt)*) => { $crate::driver::named_device!($($rest)*) };
+    () => { None };
+}
+pub(crate) use named_device;
 
 /// The tables of exported functions, module by module.
 static EXPORTED: &[&[Export]] = &[
@@ -93,10 +106,14 @@ static EXPORTED: &[&[Export]] = &[
     unsupported::EXPORTS,
 ];
 
-/// Runs the body of an exported function. A panic must not cross the C boundary: it becomes
-/// `CUDA_ERROR_UNKNOWN` with its message in the report.
-fn guarded(name: &str, body: impl FnOnce() -> Answer) -> u32 {
-    match catch_unwind(AssertUnwindSafe(body)) {
+/// Runs the body of an exported function, unless the call is made to fail. A panic must not cross
+/// the C boundary: it becomes `CUDA_ERROR_UNKNOWN` with its message in the report.
+fn guarded(name: &'static str, named: Option<c_int>, body: impl FnOnce() -> Answer) -> u32 {
+    let run = || {
+        let _running = calls::enter(name, named)?;
+        body()
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => 0,
         Ok(Err(status)) => status.0,
         Err(panic) => {

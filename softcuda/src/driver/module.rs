@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::jit::{self, LogBuffers, Refusal};
-use super::state::{Context, DRIVER, Function, FunctionSettings, Module, current, current_unchecked, live, lock};
+use super::state::{Context, DRIVER, Function, FunctionSettings, Module, current, current_unchecked, end, live, lock};
 use super::status::Status;
 use super::{Answer, driver, driver_api, put, put_if_wanted, string};
 
@@ -87,7 +87,7 @@ driver_api! {
 
     fn cuModuleUnload(module: *mut c_void) {
         current_unchecked()?;
-        let module = driver()?.modules.remove(module as u64).ok_or(Status::INVALID_HANDLE)?;
+        let module = end(&driver()?.modules, module)?;
         DRIVER.functions.remove_all(|function| Arc::ptr_eq(&function.module, &module));
         module.unload();
         module.context.synchronise()

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use super::calls::{Call, Calls, running};
+use super::history::{Death, Freed, History, Leaks, Object};
 use super::status::Status;
 use super::{Answer, driver};
 use crate::config::Config;
@@ -49,15 +51,27 @@ impl<T> Table<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned()
     }
 
-    pub(crate) fn remove(&self, handle: u64) -> Option<Arc<T>> {
+    fn take(&self, handle: u64) -> Option<Arc<T>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&handle)
+    }
+
+    /// The handles of what `which` picks.
+    fn handles(&self, which: impl Fn(&T) -> bool) -> Vec<u64> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().filter(|(_, object)| which(object)).map(|(handle, _)| *handle).collect()
+    }
+}
+
+impl<T: Object> Table<T> {
+    pub(crate) fn remove(&self, handle: u64) -> Option<Arc<T>> {
+        let object = self.take(handle)?;
+        DRIVER.bury(handle, &*object);
+        Some(object)
     }
 
     /// Removes what `which` picks and hands it out, so that it is dropped outside the lock.
     pub(crate) fn remove_all(&self, which: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let handles: Vec<u64> = table.iter().filter(|(_, object)| which(object)).map(|(handle, _)| *handle).collect();
-        handles.iter().filter_map(|handle| table.remove(handle)).collect()
+        self.handles(which).into_iter().filter_map(|handle| self.remove(handle)).collect()
     }
 }
 
@@ -74,6 +88,8 @@ pub(crate) struct Driver {
     pub(crate) modules: Table<Module>,
     pub(crate) functions: Table<Function>,
     pub(crate) pools: Table<Pool>,
+    /// The ends of objects, by handle.
+    pub(super) dead: History<Death>,
     /// Pinned host memory by address.
     pub(crate) pinned: Mutex<BTreeMap<usize, Pinned>>,
 }
@@ -92,6 +108,7 @@ impl Default for Driver {
             modules: Table::default(),
             functions: Table::default(),
             pools: Table::default(),
+            dead: History::default(),
             pinned: Mutex::default(),
         }
     }
@@ -142,8 +159,10 @@ impl Driver {
             slots[device.ordinal].1 = None;
         }
         lock(&device.primary).context = None;
-        for context in self.contexts.remove_all(|context| Arc::ptr_eq(&context.device, &device)) {
-            context.tear_down();
+        for handle in self.contexts.handles(|context| Arc::ptr_eq(&context.device, &device)) {
+            if let Some(context) = self.contexts.take(handle) {
+                context.tear_down();
+            }
         }
         self.pools.remove_all(|pool| Arc::ptr_eq(&pool.device, &device));
     }
@@ -188,8 +207,13 @@ impl Driver {
 }
 
 /// Answers for handles that are not in their table.
-pub(crate) fn live<T>(table: &Table<T>, handle: *mut c_void) -> Answer<Arc<T>> {
-    table.get(handle as u64).ok_or(Status::INVALID_HANDLE)
+pub(crate) fn live<T: Object>(table: &Table<T>, handle: *mut c_void) -> Answer<Arc<T>> {
+    table.get(handle as u64).ok_or_else(|| DRIVER.no_such(handle as u64, T::KIND))
+}
+
+/// Takes an object out of its table, to end it.
+pub(crate) fn end<T: Object>(table: &Table<T>, handle: *mut c_void) -> Answer<Arc<T>> {
+    table.remove(handle as u64).ok_or_else(|| DRIVER.no_such(handle as u64, T::KIND))
 }
 
 /// One leased device.
@@ -203,6 +227,9 @@ pub(crate) struct Device {
     pub(crate) allocations: Mutex<BTreeMap<u64, Allocation>>,
     /// The pool that allocations take from unless they name one; 0 until somebody asks for it.
     pub(crate) pools: Mutex<DevicePools>,
+    pub(crate) calls: Mutex<Calls>,
+    pub(crate) leaks: Mutex<Leaks>,
+    freed: History<Freed>,
     work: Mutex<()>,
     notes: Mutex<Notes>,
 }
@@ -232,6 +259,8 @@ pub(crate) struct Allocation {
     pub(crate) pool: u64,
     /// Unique in the process, for `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
     pub(crate) id: u64,
+    /// The call that made it.
+    pub(crate) by: Option<Call>,
 }
 
 /// What a lease's holder can ask for.
@@ -254,6 +283,9 @@ impl Device {
             primary: Mutex::default(),
             allocations: Mutex::default(),
             pools: Mutex::default(),
+            calls: Mutex::default(),
+            leaks: Mutex::default(),
+            freed: History::default(),
             work: Mutex::default(),
             notes: Mutex::default(),
         }
@@ -287,19 +319,67 @@ impl Device {
     pub(crate) fn allocate(&self, bytes: u64, context: u64, pool: u64) -> Answer<u64> {
         let address = self.memory.alloc(bytes).map_err(|error| self.refuse(Status::OUT_OF_MEMORY, error))?;
         let id = DRIVER.new_handle();
-        lock(&self.allocations).insert(address, Allocation { bytes, context, pool, id });
+        lock(&self.allocations).insert(address, Allocation { bytes, context, pool, id, by: running() });
         Ok(address)
     }
 
     /// Frees what [`Device::allocate`] gave.
     pub(crate) fn deallocate(&self, address: u64) -> Answer {
         // The engine's own allocations, a module's variables, are not the host's to free.
-        let known = lock(&self.allocations).remove(&address).is_some();
-        if !known && self.memory.range_of(address).is_some_and(|(base, _)| base == address) {
+        let known = lock(&self.allocations).remove(&address);
+        if known.is_none() && self.memory.range_of(address).is_some_and(|(base, _)| base == address) {
             let reason = format!("{address:#x} belongs to a module");
             return Err(self.refuse(Status::INVALID_VALUE, reason));
         }
-        self.memory.free(address).map_err(|error| self.refuse(Status::INVALID_VALUE, error))
+        self.memory.free(address).map_err(|error| {
+            let which = self.allocation_at(address).map_or(String::new(), |text| format!("\n    {text}"));
+            self.refuse(Status::INVALID_VALUE, format!("{error}{which}"))
+        })?;
+        if let Some(allocation) = known {
+            self.freed.note(address, allocation);
+        }
+        Ok(())
+    }
+
+    /// The allocation that an address lies in, or once lay in, for reports.
+    pub(crate) fn allocation_at(&self, address: u64) -> Option<String> {
+        let live = self.memory.range_of(address).and_then(|(base, _)| {
+            let allocation = lock(&self.allocations).get(&base).copied();
+            allocation.map(|allocation| allocation.text(base))
+        });
+        live.or_else(|| self.freed.text(address))
+    }
+
+    /// Notes what a context leaves allocated. What could not be freed any more is no leak: after a
+    /// fault, and when the device is lost.
+    fn note_leaks(&self, context: &Context) {
+        if context.fault.load(Ordering::Acquire) != 0 || lock(&self.calls).is_lost() {
+            return;
+        }
+        for (address, allocation) in lock(&self.allocations).iter() {
+            if allocation.context == context.handle {
+                lock(&self.leaks).add(*address, *allocation);
+            }
+        }
+    }
+
+    /// What this lease has leaked, counting what is still allocated as lost with it.
+    pub(crate) fn leaks_at_end(&self) -> Option<String> {
+        let contexts = DRIVER.contexts.handles(|context| std::ptr::eq(&*context.device, self));
+        for context in contexts.into_iter().filter_map(|handle| DRIVER.contexts.get(handle)) {
+            self.note_leaks(&context);
+        }
+        lock(&self.leaks).text(false)
+    }
+
+    /// The device no longer answers, ever. Its contexts run no more work.
+    pub(crate) fn lose(&self) {
+        lock(&self.calls).lose();
+        let contexts = DRIVER.contexts.handles(|context| std::ptr::eq(&*context.device, self));
+        for context in contexts.into_iter().filter_map(|handle| DRIVER.contexts.get(handle)) {
+            context.fault.store(Status::UNKNOWN.0, Ordering::Release);
+        }
+        self.note(format!("{}: the device was lost", Status::UNKNOWN.name()));
     }
 
     /// Allocations and bytes that the host holds.
@@ -342,7 +422,8 @@ impl Context {
 
     /// Takes the context out of the table and frees what it owns.
     pub(crate) fn destroy(&self) {
-        DRIVER.contexts.remove(self.handle);
+        DRIVER.contexts.take(self.handle);
+        self.device.note_leaks(self);
         self.tear_down();
     }
 
@@ -389,8 +470,10 @@ impl Context {
     pub(crate) fn fault(&self, fault: &Fault) {
         let status = status_of(fault.kind);
         let config = &self.device.config;
+        let memory = self.device.allocation_at(fault.address).filter(|_| fault.address != 0);
+        let memory = memory.map_or(String::new(), |text| format!("\n    memory: {text}"));
         let text = format!(
-            "{}: {fault}\n    on virtual device {}, compute capability {}.{}",
+            "{}: {fault}{memory}\n    on virtual device {}, compute capability {}.{}",
             status.name(),
             self.device.ordinal,
             config.capability_major,

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
-use super::state::{Context, Stream, current, current_unchecked, live};
+use super::state::{Context, Stream, current, current_unchecked, end, live};
 use super::status::Status;
 use super::{Answer, driver, driver_api, put};
 
@@ -61,7 +61,7 @@ driver_api! {
 
     fn cuStreamDestroy_v2(stream: *mut c_void) {
         current_unchecked()?;
-        let stream = driver()?.streams.remove(stream as u64).ok_or(Status::INVALID_HANDLE)?;
+        let stream = end(&driver()?.streams, stream)?;
         // Destroyed either way; the fault is reported as every call does.
         stream.context.check()
     }

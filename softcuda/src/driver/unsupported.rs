@@ -4,8 +4,8 @@
 use super::state::current_device;
 use super::status::Status;
 
-fn unsupported(name: &str) -> u32 {
-    super::guarded(name, || {
+fn unsupported(name: &'static str) -> u32 {
+    super::guarded(name, None, || {
         let status = Status::NOT_SUPPORTED;
         Err(match current_device() {
             Some(device) => device.refuse(status, name),
