@@ -51,6 +51,9 @@ pub struct Config {
     /// Blocks a thread-block cluster may have; 0 before capability 9.0. Sizes above 8 need the
     /// function attribute that allows non-portable sizes.
     pub max_cluster: u32,
+    /// Graphics processing clusters, over which the multiprocessors are spread as evenly as pairs
+    /// of them go; a thread-block cluster lives in one.
+    pub gpc_count: u32,
     /// CUDA version of the driver, `1000 * major + 10 * minor`. It bounds the PTX versions accepted.
     pub driver_version: u32,
     /// Host threads that run independent blocks.
@@ -79,6 +82,7 @@ struct Product {
     bus_width_bits: u32,
     sm_clock_mhz: u32,
     max_cluster: u32,
+    gpc_count: u32,
 }
 
 /// In ascending order of capability.
@@ -86,25 +90,32 @@ struct Product {
 const PRODUCTS: [Product; 7] = [
     Product { name: "T4", capability: (7, 5), sm_count: 40, threads_per_sm: 1024, blocks_per_sm: 16,
         shared_per_sm_kib: 64, shared_optin_kib: 64, shared_reserved: 0, l2_kib: 4 << 10,
-        memory_clock_mhz: 5001, bus_width_bits: 256, sm_clock_mhz: 1590, max_cluster: 0 },
+        memory_clock_mhz: 5001, bus_width_bits: 256, sm_clock_mhz: 1590, max_cluster: 0,
+        gpc_count: 5 },
     Product { name: "A100", capability: (8, 0), sm_count: 108, threads_per_sm: 2048, blocks_per_sm: 32,
         shared_per_sm_kib: 164, shared_optin_kib: 163, shared_reserved: 1024, l2_kib: 40 << 10,
-        memory_clock_mhz: 1215, bus_width_bits: 5120, sm_clock_mhz: 1410, max_cluster: 0 },
+        memory_clock_mhz: 1215, bus_width_bits: 5120, sm_clock_mhz: 1410, max_cluster: 0,
+        gpc_count: 7 },
     Product { name: "A40", capability: (8, 6), sm_count: 84, threads_per_sm: 1536, blocks_per_sm: 16,
         shared_per_sm_kib: 100, shared_optin_kib: 99, shared_reserved: 1024, l2_kib: 6 << 10,
-        memory_clock_mhz: 7251, bus_width_bits: 384, sm_clock_mhz: 1740, max_cluster: 0 },
+        memory_clock_mhz: 7251, bus_width_bits: 384, sm_clock_mhz: 1740, max_cluster: 0,
+        gpc_count: 7 },
     Product { name: "L40S", capability: (8, 9), sm_count: 142, threads_per_sm: 1536, blocks_per_sm: 24,
         shared_per_sm_kib: 100, shared_optin_kib: 99, shared_reserved: 1024, l2_kib: 96 << 10,
-        memory_clock_mhz: 9001, bus_width_bits: 384, sm_clock_mhz: 2520, max_cluster: 0 },
+        memory_clock_mhz: 9001, bus_width_bits: 384, sm_clock_mhz: 2520, max_cluster: 0,
+        gpc_count: 12 },
     Product { name: "H100", capability: (9, 0), sm_count: 132, threads_per_sm: 2048, blocks_per_sm: 32,
         shared_per_sm_kib: 228, shared_optin_kib: 227, shared_reserved: 1024, l2_kib: 50 << 10,
-        memory_clock_mhz: 2619, bus_width_bits: 5120, sm_clock_mhz: 1980, max_cluster: 16 },
+        memory_clock_mhz: 2619, bus_width_bits: 5120, sm_clock_mhz: 1980, max_cluster: 16,
+        gpc_count: 8 },
     Product { name: "B200", capability: (10, 0), sm_count: 148, threads_per_sm: 2048, blocks_per_sm: 32,
         shared_per_sm_kib: 228, shared_optin_kib: 227, shared_reserved: 1024, l2_kib: 126 << 10,
-        memory_clock_mhz: 3996, bus_width_bits: 8192, sm_clock_mhz: 1965, max_cluster: 16 },
+        memory_clock_mhz: 3996, bus_width_bits: 8192, sm_clock_mhz: 1965, max_cluster: 16,
+        gpc_count: 8 },
     Product { name: "RTX 5090", capability: (12, 0), sm_count: 170, threads_per_sm: 1536, blocks_per_sm: 24,
         shared_per_sm_kib: 100, shared_optin_kib: 99, shared_reserved: 1024, l2_kib: 96 << 10,
-        memory_clock_mhz: 14001, bus_width_bits: 512, sm_clock_mhz: 2407, max_cluster: 8 },
+        memory_clock_mhz: 14001, bus_width_bits: 512, sm_clock_mhz: 2407, max_cluster: 8,
+        gpc_count: 11 },
 ];
 
 impl Product {
@@ -147,6 +158,7 @@ impl Config {
             bus_width_bits: product.bus_width_bits,
             sm_clock_khz: product.sm_clock_mhz * 1000,
             max_cluster: product.max_cluster,
+            gpc_count: product.gpc_count,
             driver_version: DRIVER_VERSION,
             workers,
             memory_bytes: 128 << 30,
@@ -163,6 +175,7 @@ impl Config {
             (self.max_threads_per_sm, "max_threads_per_sm is 0"),
             (self.max_blocks_per_sm, "max_blocks_per_sm is 0"),
             (self.workers, "workers is 0"),
+            (self.gpc_count, "gpc_count is 0"),
         ];
         if self.warp_size != 32 {
             return Some("warp_size is not 32");

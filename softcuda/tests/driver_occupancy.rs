@@ -101,30 +101,94 @@ fn the_shared_memory_left_is_what_keeps_the_blocks_resident() {
 #[test]
 fn clusters_share_what_their_blocks_need() {
     let (_gpu, function) = light(9, 0);
-    let mut attribute = sys::CUlaunchAttribute {
-        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-        pad: [0; 4],
-        value: sys::CUlaunchAttributeValue { pad: [0; 64] },
-    };
-    attribute.value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: 8, y: 1, z: 1 };
-    let config = sys::CUlaunchConfig {
-        gridDimX: 8,
-        gridDimY: 1,
-        gridDimZ: 1,
-        blockDimX: 1024,
-        blockDimY: 1,
-        blockDimZ: 1,
-        sharedMemBytes: 200 * 1024,
-        hStream: std::ptr::null_mut(),
-        attrs: &mut attribute,
-        numAttrs: 1,
-    };
+    let mut attribute = cluster_attribute();
+    let config = cluster_launch(&mut attribute, 8, 1024, 200 << 10);
     let (mut clusters, mut largest) = (0, 0);
     unsafe {
         sys::cuOccupancyMaxActiveClusters(&mut clusters, function.cu_function(), &config).result().unwrap();
         sys::cuOccupancyMaxPotentialClusterSize(&mut largest, function.cu_function(), &config).result().unwrap();
     }
     assert_eq!(largest, 8);
-    // One block per multiprocessor; 8 groups of 16 hold two clusters each.
+    // One block per multiprocessor; 8 groups of 16 or 18 hold two clusters each.
     assert_eq!(clusters, 16);
+}
+
+/// A launch of clusters of `size` blocks.
+fn cluster_launch(
+    attribute: &mut sys::CUlaunchAttribute,
+    size: u32,
+    threads: u32,
+    dynamic_shared: u32,
+) -> sys::CUlaunchConfig {
+    attribute.value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: size, y: 1, z: 1 };
+    sys::CUlaunchConfig {
+        gridDimX: size,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: threads,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: dynamic_shared,
+        hStream: std::ptr::null_mut(),
+        attrs: attribute,
+        numAttrs: 1,
+    }
+}
+
+fn cluster_attribute() -> sys::CUlaunchAttribute {
+    sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        pad: [0; 4],
+        value: sys::CUlaunchAttributeValue { pad: [0; 64] },
+    }
+}
+
+/// Few multiprocessors to a GPC make the largest cluster smaller, and what does not fit is refused.
+#[test]
+fn clusters_are_as_large_as_the_room_in_one_gpc() {
+    // Two GPCs of four multiprocessors, on each of which one block fits.
+    let (gpu, context) = device(Config { sm_count: 8, gpc_count: 2, ..Config::capability(9, 0) });
+    let function = kernel(&context, NOTHING, "nothing");
+    let most = gpu.config().unwrap().shared_per_block_optin as i32;
+    function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most).unwrap();
+    let mut attribute = cluster_attribute();
+    for (size, expected) in [(1, 8), (2, 4), (3, 2), (4, 2), (5, 0), (8, 0)] {
+        let config = cluster_launch(&mut attribute, size, 1024, 200 << 10);
+        let (mut clusters, mut largest) = (-1, -1);
+        unsafe {
+            sys::cuOccupancyMaxActiveClusters(&mut clusters, function.cu_function(), &config).result().unwrap();
+            sys::cuOccupancyMaxPotentialClusterSize(&mut largest, function.cu_function(), &config).result().unwrap();
+        }
+        assert_eq!((clusters, largest), (expected, 4), "{size}");
+        if expected == 0 {
+            let null = std::ptr::null_mut();
+            let launched = unsafe { sys::cuLaunchKernelEx(&config, function.cu_function(), null, null.cast()) };
+            assert_eq!(launched, sys::CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE, "{size}");
+            assert!(gpu.report().unwrap().contains("no group of multiprocessors"), "{:?}", gpu.report());
+        }
+    }
+    // Smaller blocks leave room for larger clusters.
+    let config = cluster_launch(&mut attribute, 8, 512, 0);
+    let mut largest = -1;
+    unsafe { sys::cuOccupancyMaxPotentialClusterSize(&mut largest, function.cu_function(), &config) }.result().unwrap();
+    assert_eq!(largest, 8, "the portable size");
+    function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1).unwrap();
+    unsafe { sys::cuOccupancyMaxPotentialClusterSize(&mut largest, function.cu_function(), &config) }.result().unwrap();
+    assert_eq!(largest, 16);
+}
+
+/// A kernel that prefers L1 cache gets less shared memory, but never too little for one block.
+#[test]
+fn the_carveout_bounds_what_blocks_share() {
+    let (_gpu, function) = light(8, 0);
+    let blocks = |dynamic| function.occupancy_max_active_blocks_per_multiprocessor(32, dynamic, None).unwrap();
+    assert_eq!(blocks(15 << 10), 10, "16 of 164 KiB each");
+    for (percent, expected) in [(100, 10), (50, 6), (25, 4), (0, 1), (-1, 10)] {
+        function.set_attribute(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, percent).unwrap();
+        assert_eq!(blocks(15 << 10), expected, "{percent} per cent");
+    }
+    unsafe { sys::cuFuncSetCacheConfig(function.cu_function(), sys::CUfunc_cache::CU_FUNC_CACHE_PREFER_L1) }
+        .result()
+        .unwrap();
+    assert_eq!(blocks(15 << 10), 1, "the older way of saying so");
 }

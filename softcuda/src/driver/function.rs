@@ -120,8 +120,12 @@ driver_api! {
 
     fn cuFuncSetCacheConfig(function: *mut c_void, config: c_uint) {
         current()?;
-        live(&driver()?.functions, function)?;
-        if config > 3 { Err(Status::INVALID_VALUE) } else { Ok(()) }
+        let function = live(&driver()?.functions, function)?;
+        if config > 3 {
+            return Err(Status::INVALID_VALUE);
+        }
+        lock(&function.settings).cache_config = config;
+        Ok(())
     }
 
     fn cuFuncSetSharedMemConfig(function: *mut c_void, _config: c_uint) {

@@ -159,9 +159,18 @@ fn check(function: &Function, shape: &LaunchShape, cooperative: bool) -> Answer 
         );
         return refuse(Status::INVALID_VALUE, reason);
     }
+    let per_sm = occupancy::of_function(function, threads, u64::from(dynamic_shared));
+    let cluster_blocks: u32 = cluster.iter().product();
+    let clusters = occupancy::clusters(config, per_sm, cluster_blocks);
+    if cluster_blocks > 1 && clusters == 0 {
+        let reason = format!("no group of multiprocessors has room for a cluster of {cluster_blocks} such blocks");
+        return refuse(Status::INVALID_CLUSTER_SIZE, reason);
+    }
     if cooperative {
-        let per_sm = occupancy::of_function(function, threads, u64::from(dynamic_shared));
-        let resident = u64::from(per_sm) * u64::from(config.sm_count);
+        let resident = match cluster_blocks {
+            1 => u64::from(per_sm) * u64::from(config.sm_count),
+            size => u64::from(clusters) * u64::from(size),
+        };
         let blocks: u64 = grid.iter().map(|n| u64::from(*n)).product();
         if blocks > resident {
             return refuse(

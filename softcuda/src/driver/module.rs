@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_uint, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::jit::{self, LogBuffers, Refusal};
@@ -43,6 +44,7 @@ fn function(module: &Arc<Module>, name: &str) -> Answer<u64> {
     let settings = FunctionSettings {
         max_dynamic_shared: device.config.shared_per_block.saturating_sub(info.static_shared),
         carveout: -1,
+        cache_config: module.context.cache_config.load(Ordering::Relaxed),
         non_portable_cluster: false,
         required_cluster: info.cluster.unwrap_or([0; 3]),
         cluster_scheduling: 0,

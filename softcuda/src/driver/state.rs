@@ -554,9 +554,11 @@ pub(crate) struct Function {
 
 /// The attributes of a function that the host can set.
 #[derive(Clone, Copy)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct FunctionSettings {
     pub(crate) max_dynamic_shared: u32,
     pub(crate) carveout: i32,
+    pub(crate) cache_config: u32,
     pub(crate) non_portable_cluster: bool,
     pub(crate) required_cluster: [u32; 3],
     pub(crate) cluster_scheduling: i32,
