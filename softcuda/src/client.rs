@@ -13,7 +13,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use crate::config::Config;
 use crate::control::{
     self, AllocationsFn, BuildFn, CommandFn, CountersFn, FailFn, LastLaunchFn, LaunchNumbers, Lease, LeaseFn,
-    ReleaseFn, ResetCountersFn, TextFn,
+    ReleaseFn, ResetCountersFn, TakeOutputFn, TextFn,
 };
 use crate::counters::Counters;
 
@@ -82,6 +82,7 @@ pub(crate) struct Api {
     counters: CountersFn,
     reset_counters: ResetCountersFn,
     text: TextFn,
+    take_output: TakeOutputFn,
     last_launch: LastLaunchFn,
     allocations: AllocationsFn,
     pub(crate) fail: FailFn,
@@ -277,6 +278,7 @@ fn open(path: &Path) -> Result<Api, String> {
             counters: *library.get(b"softcuda_counters").map_err(text)?,
             reset_counters: *library.get(b"softcuda_reset_counters").map_err(text)?,
             text: *library.get(b"softcuda_text").map_err(text)?,
+            take_output: *library.get(b"softcuda_take_output").map_err(text)?,
             last_launch: *library.get(b"softcuda_last_launch").map_err(text)?,
             allocations: *library.get(b"softcuda_allocations").map_err(text)?,
             fail: *library.get(b"softcuda_fail").map_err(text)?,
@@ -349,6 +351,25 @@ impl Gpu {
         self.text(control::TEXT_REPORT)
     }
 
+    /// What kernels printed with `printf` since it was last taken, threads in the order in which they
+    /// printed; `None` for a real device, which prints to standard output by itself. What nobody
+    /// takes goes to standard output when the device is dropped. As on hardware, the buffer holds a
+    /// megabyte, and of more the oldest text is lost.
+    pub fn take_output(&self) -> Option<String> {
+        let Kind::Virtual { api, lease, .. } = &self.0 else { return None };
+        let mut bytes = Vec::new();
+        loop {
+            // SAFETY: the buffer has the room that is passed along.
+            let whole = unsafe { (api.take_output)(lease.handle, bytes.as_mut_ptr(), bytes.len()) };
+            let whole = usize::try_from(whole).ok()?;
+            if whole <= bytes.len() {
+                bytes.truncate(whole);
+                return Some(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            bytes.resize(whole, 0);
+        }
+    }
+
     /// The last kernel that was launched; `None` if there was none, and for a real device.
     pub fn last_launch(&self) -> Option<LaunchInfo> {
         let Kind::Virtual { api, lease, .. } = &self.0 else { return None };
@@ -389,6 +410,9 @@ impl Gpu {
 impl Drop for Gpu {
     fn drop(&mut self) {
         if let Kind::Virtual { api, lease, .. } = &self.0 {
+            if let Some(output) = self.take_output().filter(|output| !output.is_empty()) {
+                print!("{output}");
+            }
             // A test that fails on the code alone shows the reason as well. It is printed here and
             // not in the driver, whose copy of the standard library knows nothing of the test
             // harness that captures the output.

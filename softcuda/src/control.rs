@@ -64,6 +64,7 @@ pub(crate) type ReleaseFn = unsafe extern "C" fn(i32);
 pub(crate) type CountersFn = unsafe extern "C" fn(i32, *mut Counters) -> bool;
 pub(crate) type ResetCountersFn = unsafe extern "C" fn(i32);
 pub(crate) type TextFn = unsafe extern "C" fn(i32, u32, *mut u8, usize) -> i64;
+pub(crate) type TakeOutputFn = unsafe extern "C" fn(i32, *mut u8, usize) -> i64;
 pub(crate) type LastLaunchFn = unsafe extern "C" fn(i32, *mut LaunchNumbers) -> bool;
 pub(crate) type FailFn = unsafe extern "C" fn(i32, *const u8, usize, u64, bool, u32) -> bool;
 pub(crate) type CommandFn = unsafe extern "C" fn(i32, u32, u64);
@@ -151,6 +152,23 @@ unsafe extern "C" fn softcuda_text(handle: i32, which: u32, out: *mut u8, room: 
         // SAFETY: no more than `room` bytes, for which the caller vouches.
         unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), out, text.len().min(room)) };
         text.len() as i64
+    })
+}
+
+/// Hands out what kernels printed since the last time, if it fits into `room` bytes, and answers its
+/// length in any case; -1 without a device.
+///
+/// # Safety
+/// `out` is valid for writes of `room` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn softcuda_take_output(handle: i32, out: *mut u8, room: usize) -> i64 {
+    with_device(handle, -1, |device| match device.memory.take_printed(room) {
+        Ok(text) => {
+            // SAFETY: no more than `room` bytes, for which the caller vouches.
+            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), out, text.len()) };
+            text.len() as i64
+        }
+        Err(length) => length as i64,
     })
 }
 

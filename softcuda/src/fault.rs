@@ -20,8 +20,12 @@ pub enum FaultKind {
     BadSyncMask,
     /// Threads wait for each other and none can go on.
     Deadlock,
-    /// The kernel executed `trap`, or a failed device-side `assert`.
+    /// The kernel executed `trap`.
     Trap,
+    /// A device-side `assert` failed.
+    Assertion,
+    /// A call through a pointer that is no function's, or one with other parameters.
+    InvalidCall,
     /// A read through the read-only path of memory that this launch wrote.
     ReadOnlyViolation,
     /// A write to memory that cannot be written: constants or kernel parameters.
@@ -46,6 +50,8 @@ impl FaultKind {
             FaultKind::BadSyncMask => "bad member mask",
             FaultKind::Deadlock => "deadlock",
             FaultKind::Trap => "trap",
+            FaultKind::Assertion => "failed assertion",
+            FaultKind::InvalidCall => "call of what is no function",
             FaultKind::ReadOnlyViolation => "read-only load of memory written in the same launch",
             FaultKind::WriteToReadOnly => "write to read-only memory",
             FaultKind::MissingWait => "missing wait for an asynchronous copy",

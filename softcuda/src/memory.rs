@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::fault::{Fault, FaultKind};
 
@@ -23,6 +23,9 @@ const TAGS: u8 = 127;
 
 /// Alignment of allocations. Bases are odd multiples of it, so that nothing can rely on more.
 const ALIGN: u64 = 512;
+
+/// Bytes that kernels may print before the host takes them.
+const PRINT_BUFFER: usize = 1 << 20;
 
 /// Least distance between two allocations.
 const GAP: u64 = 1 << 20;
@@ -189,6 +192,8 @@ pub struct Memory {
     limit: AtomicU64,
     window: Range<u64>,
     state: RwLock<State>,
+    /// What kernels printed and the host has not taken yet.
+    printed: Mutex<Vec<u8>>,
 }
 
 impl Memory {
@@ -197,7 +202,26 @@ impl Memory {
         let start = FIRST_WINDOW + ((NEXT_WINDOW.fetch_add(1, Relaxed) % WINDOWS) << WINDOW_SHIFT);
         let state =
             State { live: Arc::new(Vec::new()), freed: BTreeMap::new(), next: start + GAP, used: 0, launches: 0 };
-        Memory { limit: AtomicU64::new(limit), window: start..start + (1 << WINDOW_SHIFT), state: RwLock::new(state) }
+        let window = start..start + (1 << WINDOW_SHIFT);
+        Memory { limit: AtomicU64::new(limit), window, state: RwLock::new(state), printed: Mutex::default() }
+    }
+
+    /// Appends to what kernels printed. As in the buffer that hardware has for it, the oldest text
+    /// is lost when there is too much.
+    pub(crate) fn print(&self, text: &[u8]) {
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        printed.extend_from_slice(text);
+        let excess = printed.len().saturating_sub(PRINT_BUFFER);
+        printed.drain(..excess);
+    }
+
+    /// What kernels printed since this was last taken, if it fits: at most `room` bytes.
+    ///
+    /// # Errors
+    /// How long it is, if it is longer.
+    pub fn take_printed(&self, room: usize) -> Result<Vec<u8>, usize> {
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        if printed.len() <= room { Ok(std::mem::take(&mut *printed)) } else { Err(printed.len()) }
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {

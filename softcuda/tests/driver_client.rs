@@ -138,3 +138,66 @@ fn nonsense_gives_no_devices() {
         assert_eq!(refused.0, cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_VALUE);
     });
 }
+
+/// `greet()`: each thread prints `hello N` and a line end.
+const GREET: &str = ".version 7.0
+.target sm_75
+.address_size 64
+.extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);
+.global .align 1 .b8 format[10] = {104, 101, 108, 108, 111, 32, 37, 117, 10, 0};
+.visible .entry greet()
+{
+    .local .align 8 .b8 frame[8];
+    .reg .b32 %r1;
+    .reg .b64 %rd<3>;
+    mov.u32 %r1, %tid.x;
+    st.local.u32 [frame], %r1;
+    mov.u64 %rd1, format;
+    cvta.local.u64 %rd2, frame;
+    {
+        .param .b64 a; .param .b64 b; .param .b32 c;
+        st.param.b64 [a], %rd1;
+        st.param.b64 [b], %rd2;
+        call.uni (c), vprintf, (a, b);
+    }
+    ret;
+}";
+
+fn greet(ordinal: usize) {
+    use cudarc::driver::{CudaContext, LaunchConfig};
+    let context = CudaContext::new(ordinal).unwrap();
+    let module = context.load_module(cudarc::nvrtc::Ptx::from_src(GREET)).unwrap();
+    let kernel = module.load_function("greet").unwrap();
+    let shape = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (3, 1, 1), shared_mem_bytes: 0 };
+    let stream = context.default_stream();
+    // SAFETY: the kernel has no parameters.
+    unsafe { stream.launch_builder(&kernel).launch(shape) }.unwrap();
+    stream.synchronize().unwrap();
+}
+
+#[test]
+fn what_kernels_print_can_be_taken() {
+    let gpu = softcuda::virtual_gpu(Config::default()).unwrap();
+    greet(gpu.ordinal());
+    assert_eq!(gpu.take_output().as_deref(), Some("hello 0\nhello 1\nhello 2\n"));
+    assert_eq!(gpu.take_output().as_deref(), Some(""));
+}
+
+#[test]
+fn what_nobody_takes_is_printed() {
+    let text = alone("what_nobody_takes_is_printed", &[("SOFTCUDA", "virtual")], || {
+        let gpu = softcuda::gpu(Config::default()).unwrap();
+        greet(gpu.ordinal());
+    });
+    assert!(text.is_none_or(|text| text.contains("hello 0\nhello 1\nhello 2\n")));
+}
+
+#[test]
+fn devices_that_nobody_leased_print_at_once() {
+    let text = alone("devices_that_nobody_leased_print_at_once", &[("SOFTCUDA_DEVICES", "80")], || {
+        load_by_hand();
+        greet(0);
+        println!("after");
+    });
+    assert!(text.is_none_or(|text| text.contains("hello 2\nafter")));
+}

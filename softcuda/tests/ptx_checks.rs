@@ -358,7 +358,7 @@ fn traps_and_assertions() {
          st.param.b64 [q3], %rd2; st.param.b64 [q4], 1;
          call.uni __assertfail, (q0, q1, q2, q3, q4); }",
     );
-    let error = fault(device.launch(&text, 1, 1, &[0; 4]), FaultKind::Trap);
+    let error = fault(device.launch(&text, 1, 1, &[0; 4]), FaultKind::Assertion);
     assert!(error.detail.contains("a.cu:17: a.cu: assertion `x > 0` failed"), "{error}");
 }
 

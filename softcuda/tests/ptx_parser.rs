@@ -38,12 +38,12 @@ fn unsupported_instructions_are_named_with_their_line() {
         "ld.global.frob.u32 %r1, [%rd1];",
         "add.frob.u32 %r1, %r2, %r3;",
         "add.rn.ftz.s32 %r1, %r2, %r3;",
-        "cvt.rn.satfinite.e4m3x2.f32 %h1, %f1, %f2;",
+        "cvt.rn.satfinite.e2m1x2.f32 %h1, %f1, %f2;",
         "shfl.up.b32 %r1, %r1, 1, 0;",
         "barrier.cluster.arrive;",
         "mapa.shared::cluster.u32 %r1, %r2, 0;",
         ".reg .b128 %q;",
-        "call %rd1, (), 0;",
+        "alloca.u64 %rd1, 8;",
     ] {
         let error = load(&kernel(body)).expect_err(body);
         assert_eq!(error.kind, LoadErrorKind::Unsupported, "{body}: {error}");
@@ -90,6 +90,9 @@ fn operands() {
         "st.shared.u32 [p0], %r1;",
         "cp.async.cg.shared.global [%r1], [%rd1], 8;",
         "lop3.b32 %r1, %r2, %r3, %r4, 256;",
+        "lop3.and.b32 %r1, %r2, %r3, %r4, 6, %p1;",
+        "call %rd1, (), 0;",
+        "call %r1, ();",
     ] {
         let error = load(&kernel(body)).expect_err(body);
         assert_eq!(error.kind, LoadErrorKind::Operand, "{body}: {error}");

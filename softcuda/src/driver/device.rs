@@ -1,6 +1,7 @@
 //! Initialisation, devices, primary contexts.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use super::state::{Context, DRIVER, Device, current_device, lock};
@@ -29,9 +30,8 @@ fn make_standing_devices() -> Answer {
             return Err(Status::INVALID_VALUE);
         };
         let config = Config::capability(number / 10, number % 10);
-        if config.fault().is_some() || DRIVER.lease(config).is_none() {
-            return Err(Status::INVALID_DEVICE);
-        }
+        let device = if config.fault().is_none() { DRIVER.lease(config) } else { None };
+        device.ok_or(Status::INVALID_DEVICE)?.standing.store(true, Ordering::Release);
     }
     Ok(())
 }

@@ -281,6 +281,7 @@ impl Launch {
                 // everything that follows.
                 Err(fault) => context.fault(&fault),
             }
+            device.flush_output();
         });
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -223,6 +224,8 @@ pub(crate) struct Device {
     pub(crate) handle: i32,
     pub(crate) config: Config,
     pub(crate) memory: Memory,
+    /// Nobody leased it, so nobody takes what its kernels print: that goes to standard output.
+    pub(crate) standing: AtomicBool,
     pub(crate) primary: Mutex<Primary>,
     pub(crate) allocations: Mutex<BTreeMap<u64, Allocation>>,
     /// The pool that allocations take from unless they name one; 0 until somebody asks for it.
@@ -280,6 +283,7 @@ impl Device {
             handle,
             config,
             memory: Memory::new(config.memory_bytes),
+            standing: AtomicBool::new(false),
             primary: Mutex::default(),
             allocations: Mutex::default(),
             pools: Mutex::default(),
@@ -288,6 +292,16 @@ impl Device {
             freed: History::default(),
             work: Mutex::default(),
             notes: Mutex::default(),
+        }
+    }
+
+    /// Prints what kernels printed, on a device that nobody leased.
+    pub(crate) fn flush_output(&self) {
+        if self.standing.load(Ordering::Acquire)
+            && let Ok(text) = self.memory.take_printed(usize::MAX)
+        {
+            // A closed standard output is no reason to fail.
+            let _ = std::io::stdout().lock().write_all(&text);
         }
     }
 
@@ -493,6 +507,8 @@ fn status_of(kind: FaultKind) -> Status {
         FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::WriteToReadOnly => Status::ILLEGAL_ADDRESS,
         FaultKind::Misaligned => Status::MISALIGNED_ADDRESS,
         FaultKind::Deadlock => Status::LAUNCH_TIMEOUT,
+        FaultKind::Assertion => Status::ASSERT,
+        FaultKind::InvalidCall => Status::INVALID_PC,
         FaultKind::Unsupported => Status::NOT_SUPPORTED,
         _ => Status::LAUNCH_FAILED,
     }

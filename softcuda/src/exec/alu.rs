@@ -2,7 +2,10 @@
 
 #![allow(clippy::redundant_closure, reason = "a closure takes on its caller's processor features")]
 
-use crate::lower::op::{Bin32, Compare, CompareType, Count64, Mode, Round, Shift64, Tri32, Un32, Wide};
+use crate::lower::op::{
+    Bin32, Compare, CompareType, Count64, DP2A_FIRST, DP2A_HIGH, DP2A_SECOND, Mode, PACK_SIGNED, Round, Shift64, Tri32,
+    Un32, Wide,
+};
 
 use super::float::{self, bits, f, flush_if};
 use super::registers::{LANES, Lanes32, Lanes64};
@@ -188,9 +191,9 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
         Bin32::Add16x2 => {
             map2(a, b, |x, y| x.wrapping_add(y) & 0xffff | (x & 0xffff_0000).wrapping_add(y & 0xffff_0000))
         }
-        Bin32::MinS16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| (x as i16).min(y as i16) as u16)),
+        Bin32::MinS16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| relu16(m, (x as i16).min(y as i16)))),
         Bin32::MinU16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| x.min(y))),
-        Bin32::MaxS16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| (x as i16).max(y as i16) as u16)),
+        Bin32::MaxS16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| relu16(m, (x as i16).max(y as i16)))),
         Bin32::MaxU16x2 => map2(a, b, |x, y| pair16(x, y, |x, y| x.max(y))),
         Bin32::AddSat => map2(a, b, |x, y| (x as i32).saturating_add(y as i32) as u32),
         Bin32::Sub => map2(a, b, |x, y| u32::wrapping_sub(x, y)),
@@ -206,6 +209,8 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
         Bin32::MulWideU16 => map2(a, b, |x, y| (x & 0xffff).wrapping_mul(y & 0xffff)),
         Bin32::Mul24S => map2(a, b, |x, y| ((x as i32) << 8 >> 8).wrapping_mul((y as i32) << 8 >> 8) as u32),
         Bin32::Mul24U => map2(a, b, |x, y| (x & 0xff_ffff).wrapping_mul(y & 0xff_ffff)),
+        Bin32::Mul24HiS => map2(a, b, |x, y| mul24_hi_s(x, y)),
+        Bin32::Mul24HiU => map2(a, b, |x, y| mul24_hi_u(x, y)),
         // Division by zero has an unspecified result; the hardware gives all ones.
         Bin32::DivS => map2(a, b, |x, y| match y {
             0 => u32::MAX,
@@ -225,6 +230,8 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
             0 => x,
             y => s16(x).wrapping_rem(y) as u32 & 0xffff,
         }),
+        Bin32::MinS if m.has(Mode::RELU) => map2(a, b, |x, y| (x as i32).min(y as i32).max(0) as u32),
+        Bin32::MaxS if m.has(Mode::RELU) => map2(a, b, |x, y| (x as i32).max(y as i32).max(0) as u32),
         Bin32::MinS => map2(a, b, |x, y| (x as i32).min(y as i32) as u32),
         Bin32::MinU => map2(a, b, |x, y| u32::min(x, y)),
         Bin32::MinS16 => map2(a, b, |x, y| s16(x).min(s16(y)) as u32 & 0xffff),
@@ -259,6 +266,22 @@ pub(super) fn bin32(function: Bin32, m: Mode, a: &Lanes32, b: &Lanes32) -> Lanes
         Bin32::FMax => map2(a, b, |x, y| float::extremum(m, true, x, y)),
         Bin32::CopySign => map2(a, b, |x, y| (x & 0x8000_0000) | (y & 0x7fff_ffff)),
     }
+}
+
+/// The upper 32 bits of the 48-bit product of two 24-bit numbers.
+fn mul24_hi_s(x: u32, y: u32) -> u32 {
+    let low = |x: u32| i64::from((x as i32) << 8 >> 8);
+    ((low(x) * low(y)) >> 16) as u32
+}
+
+fn mul24_hi_u(x: u32, y: u32) -> u32 {
+    let low = |x: u32| u64::from(x & 0xff_ffff);
+    ((low(x) * low(y)) >> 16) as u32
+}
+
+/// `.relu` of a half.
+fn relu16(m: Mode, x: i16) -> u16 {
+    if m.has(Mode::RELU) { x.max(0) as u16 } else { x as u16 }
 }
 
 #[inline(always)]
@@ -382,6 +405,41 @@ fn distances(x: u32, y: u32) -> [u8; 4] {
     [0, 1, 2, 3].map(|index| x[index].abs_diff(y[index]))
 }
 
+fn half_distances(x: u32, y: u32) -> [u32; 2] {
+    [0, 16].map(|shift| (x >> shift & 0xffff).abs_diff(y >> shift & 0xffff))
+}
+
+/// Products of the halves of `a` with two bytes of `b`, added to `c`.
+fn dp2a(table: u8, a: u32, b: u32, c: u32) -> u32 {
+    let bytes = if table & DP2A_HIGH != 0 { b >> 16 } else { b };
+    let half = |x: u32| if table & DP2A_FIRST != 0 { i32::from(x as i16) } else { i32::from(x as u16) };
+    let byte = |x: u32| if table & DP2A_SECOND != 0 { i32::from(x as i8) } else { i32::from(x as u8) };
+    let products = [0, 1].map(|i| half(a >> (16 * i)).wrapping_mul(byte(bytes >> (8 * i))) as u32);
+    c.wrapping_add(products[0]).wrapping_add(products[1])
+}
+
+/// The place of the `offset`-th set bit of `mask`, counted from `base` upwards, or downwards if it
+/// is negative; all ones if there is none.
+fn find_nth_set(mask: u32, base: u32, offset: i32) -> u32 {
+    let base = base & 31;
+    let set = |place: &u32| mask >> place & 1 != 0;
+    let found = match offset {
+        0 => Some(base).filter(set),
+        1.. => (base..32).filter(set).nth(offset as usize - 1),
+        _ => (0..=base).rev().filter(set).nth(offset.unsigned_abs() as usize - 1),
+    };
+    found.unwrap_or(u32::MAX)
+}
+
+/// `cvt.pack`: both integers saturated, the first above the second, then the bits of `c`.
+fn convert_pack(table: u8, a: u32, b: u32, c: u32) -> u32 {
+    let size = u32::from(table & !PACK_SIGNED);
+    let (least, most) =
+        if table & PACK_SIGNED != 0 { (-(1 << (size - 1)), (1 << (size - 1)) - 1) } else { (0, (1 << size) - 1) };
+    let part = |x: u32| (x as i32).clamp(least, most) as u32 & ((1 << size) - 1);
+    part(b) | part(a) << size | shl(c, 2 * size)
+}
+
 fn dp4a(signed_a: bool, signed_b: bool, a: u32, b: u32, c: u32) -> u32 {
     let byte = |x: u8, signed: bool| if signed { i32::from(x as i8) } else { i32::from(x) };
     a.to_le_bytes()
@@ -403,6 +461,11 @@ pub(super) fn tri32(function: Tri32, m: Mode, lut: u8, a: &Lanes32, b: &Lanes32,
             (product as u32).wrapping_add(z)
         }),
         Tri32::Mad24U => map3(a, b, c, |x, y, z| (x & 0xff_ffff).wrapping_mul(y & 0xff_ffff).wrapping_add(z)),
+        Tri32::Mad24HiS if m.has(Mode::SAT) => {
+            map3(a, b, c, |x, y, z| (mul24_hi_s(x, y) as i32).saturating_add(z as i32) as u32)
+        }
+        Tri32::Mad24HiS => map3(a, b, c, |x, y, z| mul24_hi_s(x, y).wrapping_add(z)),
+        Tri32::Mad24HiU => map3(a, b, c, |x, y, z| mul24_hi_u(x, y).wrapping_add(z)),
         Tri32::MadWideS16 => map3(a, b, c, |x, y, z| ((s16(x) * s16(y)) as u32).wrapping_add(z)),
         Tri32::MadWideU16 => map3(a, b, c, |x, y, z| (x & 0xffff).wrapping_mul(y & 0xffff).wrapping_add(z)),
         Tri32::SadS => map3(a, b, c, |x, y, z| z.wrapping_add((x as i32).abs_diff(y as i32))),
@@ -426,6 +489,13 @@ pub(super) fn tri32(function: Tri32, m: Mode, lut: u8, a: &Lanes32, b: &Lanes32,
             map3(a, b, c, |x, y, z| distances(x, y).into_iter().fold(z, |sum, d| sum.wrapping_add(u32::from(d))))
         }
         Tri32::DistanceBytes => map3(a, b, c, |x, y, _| u32::from_le_bytes(distances(x, y))),
+        Tri32::SadHalves => {
+            map3(a, b, c, |x, y, z| half_distances(x, y).into_iter().fold(z, |sum, d| sum.wrapping_add(d)))
+        }
+        Tri32::DistanceHalves => map3(a, b, c, |x, y, _| half_distances(x, y)[0] | half_distances(x, y)[1] << 16),
+        Tri32::Dp2a => map3(a, b, c, |x, y, z| dp2a(lut, x, y, z)),
+        Tri32::Fns => map3(a, b, c, |x, y, z| find_nth_set(x, y, z as i32)),
+        Tri32::CvtPack => map3(a, b, c, |x, y, z| convert_pack(lut, x, y, z)),
         Tri32::Dp4aSS => map3(a, b, c, |x, y, z| dp4a(true, true, x, y, z)),
         Tri32::Dp4aSU => map3(a, b, c, |x, y, z| dp4a(true, false, x, y, z)),
         Tri32::Dp4aUS => map3(a, b, c, |x, y, z| dp4a(false, true, x, y, z)),
@@ -436,8 +506,12 @@ pub(super) fn tri32(function: Tri32, m: Mode, lut: u8, a: &Lanes32, b: &Lanes32,
             flush(bits(f(flush(x)).mul_add(f(flush(y)), f(flush(z)))))
         }),
         Tri32::FFma => map3(a, b, c, |x, y, z| float::fma_general(m, x, y, z)),
-        Tri32::FMin3 => map3(a, b, c, |x, y, z| float::extremum(m, false, float::extremum(m, false, x, y), z)),
-        Tri32::FMax3 => map3(a, b, c, |x, y, z| float::extremum(m, true, float::extremum(m, true, x, y), z)),
+        Tri32::FMin3 | Tri32::FMax3 => map3(a, b, c, |x, y, z| {
+            let keep = if m.has(Mode::ABS) { 0x7fff_ffff } else { u32::MAX };
+            let [x, y, z] = [x & keep, y & keep, z & keep];
+            let maximum = function == Tri32::FMax3;
+            float::extremum(m, maximum, float::extremum(m, maximum, x, y), z)
+        }),
     }
 }
 

@@ -21,6 +21,19 @@ pub(super) fn mul_hi_u(x: u64, y: u64) -> u64 {
     ((u128::from(x) * u128::from(y)) >> 64) as u64
 }
 
+/// `.approx.ftz.f64`: of the upper word alone, to the upper word alone; subnormals are zeros.
+fn gross(x: u64, function: fn(f64) -> f64) -> u64 {
+    let flush = |x: u64| if x & 0x7ff0_0000_0000_0000 == 0 { x & 1 << 63 } else { x };
+    let result = function(d(flush(x & !0xffff_ffff)));
+    if result.is_nan() {
+        return 0x7fff_ffff_0000_0000;
+    }
+    // To the nearest number with so few bits; carries go where they should.
+    let bits = result.to_bits();
+    let rounded = if result.is_finite() { bits.wrapping_add(0x8000_0000) } else { bits };
+    flush(rounded & !0xffff_ffff)
+}
+
 #[inline(always)]
 pub(super) fn un64(function: Un64, m: Mode, a: &Lanes64) -> Lanes64 {
     match function {
@@ -33,10 +46,10 @@ pub(super) fn un64(function: Un64, m: Mode, a: &Lanes64) -> Lanes64 {
         Un64::DNeg => map1(a, |x| x ^ 1 << 63),
         Un64::DAbs => map1(a, |x| x & !(1 << 63)),
         Un64::DRcp => map1(a, |x| F64.divide(1f64.to_bits(), x, m.round())),
-        // Documented as accurate to about 20 bits with subnormals flushed; more is allowed.
-        Un64::DRcpApprox => map1(a, |x| bits64(1.0 / d(x))),
+        Un64::DRcpApprox => map1(a, |x| gross(x, |x| 1.0 / x)),
         Un64::DSqrt if m.round() == Round::Nearest => map1(a, |x| bits64(d(x).sqrt())),
         Un64::DSqrt => map1(a, |x| F64.square_root(x, m.round())),
+        Un64::DRsqrtApprox if m.has(Mode::FTZ) => map1(a, |x| gross(x, |x| 1.0 / x.sqrt())),
         Un64::DRsqrtApprox => map1(a, |x| bits64(1.0 / d(x).sqrt())),
     }
 }

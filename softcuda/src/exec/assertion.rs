@@ -3,10 +3,8 @@
 use crate::fault::FaultKind;
 use crate::lower::op::Reg;
 
+use super::print::MAX_TEXT;
 use super::state::{Problem, Warp, Worker};
-
-/// Longest text that is read from device memory.
-const MAX_TEXT: u64 = 1024;
 
 impl Worker<'_> {
     fn text(&self, address: u64) -> String {
@@ -35,6 +33,6 @@ impl Worker<'_> {
             text(function),
             text(message)
         );
-        Problem::new(FaultKind::Trap, lane, 0, detail)
+        Problem::new(FaultKind::Assertion, lane, 0, detail)
     }
 }

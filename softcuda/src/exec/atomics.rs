@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use crate::fault::FaultKind;
-use crate::lower::op::{Atom, AtomOp, NONE};
+use crate::lower::op::{Atom, AtomOp, Mode, NONE};
 use crate::memory::{DEFINED, fill_bytes, scan_shadow};
 use crate::ptx::{Space, Type};
 
@@ -25,6 +25,12 @@ fn apply(atom: &Atom, old: u64, a: u64, b: u64) -> Option<u64> {
     fn add_bf16(x: u32, y: u32) -> u32 {
         to_bf16(bits(f(from_bf16(x)) + f(from_bf16(y))))
     }
+    fn extremum_f16(maximum: bool, x: u32, y: u32) -> u32 {
+        to_f16(float::extremum(Mode::PLAIN, maximum, from_f16(x), from_f16(y)))
+    }
+    fn extremum_bf16(maximum: bool, x: u32, y: u32) -> u32 {
+        to_bf16(float::extremum(Mode::PLAIN, maximum, from_bf16(x), from_bf16(y)))
+    }
     let signed32 = atom.ty == Type::S32;
     let signed64 = atom.ty == Type::S64;
     Some(match (atom.op, atom.ty) {
@@ -38,6 +44,14 @@ fn apply(atom: &Atom, old: u64, a: u64, b: u64) -> Option<u64> {
         (AtomOp::Add, Type::Bf16) => u64::from(add_bf16(old as u32, a as u32)),
         (AtomOp::Add, Type::F16x2) => halves(add_f16),
         (AtomOp::Add, Type::Bf16x2) => halves(add_bf16),
+        (AtomOp::Min, Type::F16) => u64::from(extremum_f16(false, old as u32, a as u32)),
+        (AtomOp::Max, Type::F16) => u64::from(extremum_f16(true, old as u32, a as u32)),
+        (AtomOp::Min, Type::Bf16) => u64::from(extremum_bf16(false, old as u32, a as u32)),
+        (AtomOp::Max, Type::Bf16) => u64::from(extremum_bf16(true, old as u32, a as u32)),
+        (AtomOp::Min, Type::F16x2) => halves(|x, y| extremum_f16(false, x, y)),
+        (AtomOp::Max, Type::F16x2) => halves(|x, y| extremum_f16(true, x, y)),
+        (AtomOp::Min, Type::Bf16x2) => halves(|x, y| extremum_bf16(false, x, y)),
+        (AtomOp::Max, Type::Bf16x2) => halves(|x, y| extremum_bf16(true, x, y)),
         (AtomOp::Add, _) => old.wrapping_add(a),
         (AtomOp::Min, _) if signed32 => (old as i32).min(a as i32) as u32 as u64,
         (AtomOp::Max, _) if signed32 => (old as i32).max(a as i32) as u32 as u64,
@@ -138,10 +152,11 @@ impl Worker<'_> {
             for lane in lanes_of(lanes) {
                 let address = at[lane];
                 let (a, b) = (operand(warp, 0, lane), operand(warp, 1, lane));
-                if address & (size as u64 - 1) != 0 {
+                let align = u64::from(atom.align);
+                if address & (align - 1) != 0 {
                     let detail = format!(
-                        "atomic operation on {size} bytes at {address:#x}, which is not aligned \
-                         to {size}"
+                        "atomic operation on {align} bytes at {address:#x}, which is not aligned \
+                         to {align}"
                     );
                     return Err(Problem::new(FaultKind::Misaligned, lane, address, detail));
                 }

@@ -5,7 +5,7 @@
 use crate::lower::op::{CvtSpec, Mode, Round};
 use crate::ptx::Type;
 
-use super::alu::map1;
+use super::alu::{map1, map2};
 use super::float::{self, bits, f, flush, from_bf16, from_f16, saturate, to_bf16, to_f16};
 use super::registers::{Lanes32, Lanes64};
 use super::soft::{self, Format, Number};
@@ -16,6 +16,9 @@ fn format(ty: Type) -> Option<Format> {
         Type::Bf16 => Some(soft::BF16),
         Type::F32 => Some(soft::F32),
         Type::F64 => Some(soft::F64),
+        Type::Tf32 => Some(soft::TF32),
+        Type::E4m3 => Some(soft::E4M3),
+        Type::E5m2 => Some(soft::E5M2),
         _ => None,
     }
 }
@@ -87,11 +90,32 @@ fn is_negative(number: Number) -> bool {
     }
 }
 
+/// f32 to tf32, which has the place of an f32 with its last 13 bits zero.
+fn to_tf32(spec: CvtSpec, value: u32) -> u64 {
+    if spec.round != Round::NearestAway {
+        return convert_value(spec, u64::from(value)) << 13;
+    }
+    // This rounding adds half a unit and cuts, except to infinities and NaN, which it only cuts.
+    let special = value & 0x7f80_0000 == 0x7f80_0000;
+    let rounded = if special { value } else { value.wrapping_add(0x1000) } >> 13;
+    let result = if spec.mode.has(Mode::SATFINITE) && !float::is_nan(value) {
+        soft::TF32.saturate(u64::from(rounded))
+    } else {
+        u64::from(rounded)
+    };
+    result << 13
+}
+
 /// One value, any conversion.
 pub(super) fn convert(spec: CvtSpec, value: u64) -> u64 {
+    if spec.to == Type::Tf32 { to_tf32(spec, value as u32) } else { convert_value(spec, value) }
+}
+
+fn convert_value(spec: CvtSpec, value: u64) -> u64 {
     let ftz = spec.mode.has(Mode::FTZ);
     let value = match spec.from {
         Type::F16 | Type::Bf16 => value & 0xffff,
+        Type::E4m3 | Type::E5m2 => value & 0xff,
         Type::F32 if ftz => u64::from(flush(value as u32)),
         _ => value,
     };
@@ -137,7 +161,8 @@ pub(super) fn convert(spec: CvtSpec, value: u64) -> u64 {
             if spec.mode.has(Mode::RELU) && is_negative(number) {
                 return 0;
             }
-            finish(spec, to.from_number(number, spec.round))
+            let result = to.from_number(number, spec.round);
+            finish(spec, if spec.mode.has(Mode::SATFINITE) { to.saturate(result) } else { result })
         }
     }
 }
@@ -218,8 +243,22 @@ pub(super) fn cvt64(spec: CvtSpec, a: &Lanes64) -> Lanes64 {
     map1(a, |x| convert(spec, x))
 }
 
-/// The 16-bit format that a packed conversion makes.
+/// The conversion of each part of a pair.
 pub(super) fn part(spec: CvtSpec) -> CvtSpec {
-    let to = if spec.to == Type::F16x2 { Type::F16 } else { Type::Bf16 };
+    let to = match spec.to {
+        Type::F16x2 => Type::F16,
+        Type::E4m3x2 => Type::E4m3,
+        Type::E5m2x2 => Type::E5m2,
+        _ => Type::Bf16,
+    };
     CvtSpec { to, ..spec }
+}
+
+/// Both parts of a pair in one register.
+#[inline(always)]
+pub(super) fn pair(spec: CvtSpec, high: &Lanes32, low: &Lanes32) -> Lanes32 {
+    if matches!(spec.to, Type::E4m3x2 | Type::E5m2x2) {
+        return map2(high, low, |x, y| x << 8 | y & 0xff);
+    }
+    map2(high, low, |x, y| x << 16 | y & 0xffff)
 }

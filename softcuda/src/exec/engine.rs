@@ -250,7 +250,7 @@ fn step(
             let part = convert::part(spec);
             let high = convert::cvt32(part, r.get32(a));
             let low = convert::cvt32(part, r.get32(b));
-            let v = map2(&high, &low, |x, y| x << 16 | y & 0xffff);
+            let v = convert::pair(spec, &high, &low);
             r.set32(d, &v, active);
         }
         Op::Cmp { ty, f, k, c, p, q, a, b } => {
@@ -364,7 +364,7 @@ fn step(
 
 /// Logic on predicates: a defined operand that decides makes the result defined.
 #[inline(always)]
-fn combine(k: Combine, (a, da): (u32, u32), (b, db): (u32, u32)) -> (u32, u32) {
+pub(super) fn combine(k: Combine, (a, da): (u32, u32), (b, db): (u32, u32)) -> (u32, u32) {
     match k {
         Combine::None => (a, da),
         Combine::And => (a & b, (da & db) | (da & !a) | (db & !b)),

@@ -25,6 +25,8 @@ const BLOCKS_PER_WORKER: u64 = 4;
 /// run at the same time. Such launches run on one host thread.
 fn communicates(entry: &Entry) -> bool {
     entry.code.iter().any(|inst| match &inst.op {
+        // Texts come in the order of blocks.
+        Op::Print { .. } => true,
         Op::Load(access) => access.strong && access.space != Some(Space::Shared),
         Op::Atom(atom) => {
             // Sums and the like of integers come out the same in any order.

@@ -108,22 +108,8 @@ fn general<F: Format>(function: HalfOp, m: Mode, a: u32, b: u32, c: u32) -> u32 
         HalfOp::Abs => a & 0x7fff,
         HalfOp::Ex2 => F::narrow(float::ex2(Mode::PLAIN, x)),
         HalfOp::Tanh => F::narrow(float::tanh(x)),
-        HalfOp::SetFloat(compare) => {
-            if compare_values(compare, f(x), f(y)) {
-                F::narrow(1f32.to_bits())
-            } else {
-                0
-            }
-        }
-        HalfOp::SetMask(compare) => {
-            if compare_values(compare, f(x), f(y)) {
-                0xffff
-            } else {
-                0
-            }
-        }
     };
-    let result = flush(ftz && !matches!(function, HalfOp::SetMask(_)), result);
+    let result = flush(ftz, result);
     let value = F::widen(result);
     if m.has(Mode::RELU) && !float::is_nan(value) && value >> 31 != 0 {
         return 0;
@@ -131,7 +117,7 @@ fn general<F: Format>(function: HalfOp, m: Mode, a: u32, b: u32, c: u32) -> u32 
     if m.has(Mode::SAT) {
         return F::narrow(float::saturate(value));
     }
-    if float::is_nan(value) && !matches!(function, HalfOp::SetMask(_)) {
+    if float::is_nan(value) {
         return CANONICAL_NAN;
     }
     result

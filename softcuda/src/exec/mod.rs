@@ -15,6 +15,7 @@ mod engine;
 mod float;
 mod grid;
 mod half;
+mod print;
 mod rare;
 mod registers;
 mod shared;
@@ -43,6 +44,8 @@ pub(crate) const SHARED_WINDOW: u64 = 0x10 << 48;
 pub(crate) const LOCAL_WINDOW: u64 = 0x20 << 48;
 /// Where kernel parameters lie among generic addresses.
 pub(crate) const PARAM_WINDOW: u64 = 0x30 << 48;
+/// Where functions whose address is taken lie. Nothing can be read there.
+pub(crate) const CODE_WINDOW: u64 = 0x40 << 48;
 
 /// One kernel of a [`Module`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

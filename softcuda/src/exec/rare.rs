@@ -6,7 +6,7 @@ use crate::ptx::Space;
 
 use super::alu;
 use super::barrier::{Arrival, arrive};
-use super::engine::{Lanes, POLLS, hazy, set_part, settle, settle_parts, wait_for_members};
+use super::engine::{Lanes, POLLS, combine, hazy, set_part, settle, settle_parts, wait_for_members};
 use super::registers::{LANES, Registers};
 use super::state::{Problem, Shared, State, Step, Warp, Worker};
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, alu64, half};
@@ -84,6 +84,13 @@ pub(super) fn rare(
         }
         Op::Assert { message, file, line, function } => {
             return Err(worker.assertion(warp, [message, file, line, function], active));
+        }
+        Op::Print { format, arguments, d } => worker.print(warp, [format, arguments, d], active)?,
+        Op::NoFunction { a } => {
+            let lane = active.trailing_zeros() as usize;
+            let address = warp.r.get64(a)[lane];
+            let detail = format!("a call of {address:#x}, where no function with such parameters is");
+            return Err(Problem::new(FaultKind::InvalidCall, lane, address, detail));
         }
         Op::Pause => {
             worker.polls += POLLS;
@@ -190,7 +197,7 @@ fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
             r.set32(d, &v, active);
         }
         Op::Carry { .. } => carry(r, op, active),
-        Op::CmpPair { t, f, m, p, q, a, b } => {
+        Op::CmpPair { t, f, k, c, m, p, q, a, b } => {
             let (low, high) = half::compare_pairs(t, f, m, r.get32(a), r.get32(b));
             let mut known = [u32::MAX; 2];
             for lane in 0..LANES {
@@ -198,8 +205,10 @@ fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
                 known[0] &= !(u32::from(bits & 0xffff != 0) << lane);
                 known[1] &= !(u32::from(bits >> 16 != 0) << lane);
             }
+            let other = (r.predicate(c), r.predicate_defined(c));
             for (target, value, defined) in [(p, low, known[0]), (q, high, known[1])] {
                 if target != NONE {
+                    let (value, defined) = combine(k, (value, defined), other);
                     r.set_predicate(target, value, defined, active);
                 }
             }

@@ -12,16 +12,24 @@ pub struct Format {
     precision: u32,
     /// Bits of the exponent.
     exponent: u32,
+    /// Without infinities: the highest exponent is for numbers too, all ones are the only NaN.
+    finite: bool,
 }
 
 /// IEEE half precision.
-pub const F16: Format = Format { precision: 11, exponent: 5 };
+pub const F16: Format = Format { precision: 11, exponent: 5, finite: false };
 /// The upper half of single precision.
-pub const BF16: Format = Format { precision: 8, exponent: 8 };
+pub const BF16: Format = Format { precision: 8, exponent: 8, finite: false };
 /// Single precision.
-pub const F32: Format = Format { precision: 24, exponent: 8 };
+pub const F32: Format = Format { precision: 24, exponent: 8, finite: false };
 /// Double precision.
-pub const F64: Format = Format { precision: 53, exponent: 11 };
+pub const F64: Format = Format { precision: 53, exponent: 11, finite: false };
+/// The range of single precision with the significand of half precision.
+pub const TF32: Format = Format { precision: 11, exponent: 8, finite: false };
+/// Eight bits, four of them for the significand.
+pub const E4M3: Format = Format { precision: 4, exponent: 4, finite: true };
+/// Eight bits, three of them for the significand.
+pub const E5M2: Format = Format { precision: 3, exponent: 5, finite: false };
 
 /// A number taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +72,23 @@ impl Format {
         u64::from(negative) << self.sign_bit() | self.top() << (self.precision - 1)
     }
 
+    /// The largest finite number in place of an infinity.
+    pub fn saturate(self, bits: u64) -> u64 {
+        match self.unpack(bits) {
+            Number::Infinity(_) => bits - 1,
+            _ => bits,
+        }
+    }
+
     /// Takes a number apart.
     pub fn unpack(self, bits: u64) -> Number {
         let fraction = bits & ((1 << (self.precision - 1)) - 1);
         let field = bits >> (self.precision - 1) & self.top();
         let negative = bits >> self.sign_bit() & 1 != 0;
-        if field == self.top() {
+        if self.finite && field == self.top() && fraction == (1 << (self.precision - 1)) - 1 {
+            return Number::Nan;
+        }
+        if !self.finite && field == self.top() {
             return if fraction == 0 { Number::Infinity(negative) } else { Number::Nan };
         }
         let hidden = u64::from(field != 0) << (self.precision - 1);
@@ -117,6 +136,10 @@ impl Format {
         let field = if top < least { 0 } else { (top + self.bias()) as u64 };
         let base = if field == 0 { 0 } else { hidden };
         let magnitude = (u128::from(field) << (self.precision - 1)) + kept.wrapping_sub(base);
+        if self.finite {
+            // Too large a number becomes the largest.
+            return sign | (magnitude as u64).min(self.nan() - 1);
+        }
         if magnitude >> (self.precision - 1) >= u128::from(self.top()) {
             let stays_finite = match round {
                 Round::Nearest | Round::NearestAway => false,
@@ -133,6 +156,7 @@ impl Format {
     pub fn from_number(self, number: Number, round: Round) -> u64 {
         match number {
             Number::Nan => self.nan(),
+            Number::Infinity(negative) if self.finite => self.pack(negative, 1, 1 << 16, false, round),
             Number::Infinity(negative) => self.infinity(negative),
             Number::Finite { negative, significand, exponent } => {
                 self.pack(negative, significand, exponent, false, round)

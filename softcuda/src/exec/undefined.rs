@@ -5,7 +5,7 @@
 //! are exact to the bit, so that bytes beside the ones that matter do no harm. Everything here
 //! runs before the operation writes its result.
 
-use crate::lower::op::{Bin32, Bin64, CvtSpec, HalfOp, HalfType, NONE, Op, Reg, Tri32, Un32, Un64};
+use crate::lower::op::{Bin32, Bin64, CvtSpec, HalfType, NONE, Op, Reg, Tri32, Un32, Un64};
 
 use super::alu::{self, shift64};
 use super::convert::convert;
@@ -85,13 +85,9 @@ fn bin64(f: Bin64, a: u64, ua: u64, b: u64, ub: u64) -> u64 {
     }
 }
 
-fn half(f: HalfOp, t: HalfType, u: u32) -> u32 {
+fn half(t: HalfType, u: u32) -> u32 {
     let part = |bits: u32| if bits & 0xffff != 0 { 0xffff } else { 0 };
-    match f {
-        _ if t.packed() => part(u) | part(u >> 16) << 16,
-        HalfOp::SetMask(_) => all32(u),
-        _ => part(u),
-    }
+    if t.packed() { part(u) | part(u >> 16) << 16 } else { part(u) }
 }
 
 /// An integer conversion moves bits; any other mixes them.
@@ -197,9 +193,9 @@ fn propagate_lane(r: &mut Registers, op: &Op, lane: usize) {
             };
             r.set_undefined64(d, lane, u);
         }
-        Op::Half { f, t, d, a, b, c, .. } => {
+        Op::Half { t, d, a, b, c, .. } => {
             let u = u32_of(r, a) | u32_of(r, b) | u32_of(r, c);
-            r.set_undefined32(d, lane, half(f, t, u));
+            r.set_undefined32(d, lane, half(t, u));
         }
         Op::Cvt { spec, d, a } => {
             let u = if spec.from.bytes() == 8 { u64_of(r, a) } else { u64::from(u32_of(r, a)) };
@@ -210,9 +206,11 @@ fn propagate_lane(r: &mut Registers, op: &Op, lane: usize) {
                 r.set_undefined32(d, lane, u as u32);
             }
         }
-        Op::CvtPack { d, a, b, .. } => {
-            let (high, low) = (all32(u32_of(r, a)), all32(u32_of(r, b)));
-            r.set_undefined32(d, lane, high << 16 | low & 0xffff);
+        Op::CvtPack { spec, d, a, b } => {
+            let width = spec.to.bytes() * 4;
+            let part = |reg: Reg| all32(u32_of(r, reg)) & ((1 << width) - 1);
+            let u = part(a) << width | part(b);
+            r.set_undefined32(d, lane, u);
         }
         Op::Pack64 { d, a, b } => {
             let u = u64::from(u32_of(r, a)) | u64::from(u32_of(r, b)) << 32;

@@ -4,7 +4,7 @@ use crate::counters::OpClass;
 use crate::ptx::{Function, Instruction, LoadError, Operand, Space, Statement, Type, Variable};
 
 use super::context::{Content, Lowerer, Scope, Symbol};
-use super::op::{Inst, Mode, Op, PredRef, Un32, Un64};
+use super::op::{Combine, Compare, CompareType, Inst, Mode, NONE, Op, PredRef, Un32, Un64};
 use super::parts::Parts;
 
 /// How deep calls may nest. Deeper ones are most likely recursion through many functions.
@@ -133,7 +133,7 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             "and" | "or" | "xor" | "not" | "cnot" => self.logic(&mut parts, operands),
             "shl" | "shr" | "shf" => self.shift(&mut parts, operands),
             "mul24" | "mad24" | "sad" | "popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "bmsk" | "szext"
-            | "lop3" | "prmt" | "dp4a" | "vabsdiff4" => self.bits(&mut parts, operands),
+            | "lop3" | "prmt" | "dp4a" | "dp2a" | "fns" | "vabsdiff2" | "vabsdiff4" => self.bits(&mut parts, operands),
             "ld" | "ldu" => self.load(&mut parts, operands),
             "st" => self.store(&mut parts, operands),
             "atom" | "red" => self.atomic(&mut parts, operands),
@@ -151,45 +151,113 @@ impl<'a, 'm> Lowerer<'a, 'm> {
         }
     }
 
-    /// A call becomes the callee's body: arguments in memory are shared, those in registers copied.
+    /// A call becomes the callee's body; one through a pointer a choice among the functions whose
+    /// address is taken.
     fn call(&mut self, parts: &mut Parts<'_>, operands: &'m [Operand<'a>]) -> Result<(), LoadError> {
         parts.take("uni");
         parts.finish()?;
-        let (returns, name, arguments): (&[Operand<'a>], _, &[Operand<'a>]) = match operands {
-            [Operand::List(returns), Operand::Name(name), Operand::List(arguments)] => (returns, *name, arguments),
-            [Operand::Name(name), Operand::List(arguments)] => (&[], *name, arguments),
-            [Operand::List(returns), Operand::Name(name)] => (returns, *name, &[]),
-            [Operand::Name(name)] => (&[], *name, &[]),
-            _ => {
-                return Err(LoadError::unsupported(self.line, "calls through function pointers"));
+        let (returns, rest): (&[Operand<'a>], _) = match operands {
+            [Operand::List(returns), rest @ ..] => (returns, rest),
+            rest => (&[], rest),
+        };
+        // What follows the arguments is a prototype or a list of targets: the arguments say enough.
+        let (target, arguments): (_, &[Operand<'a>]) = match rest {
+            [target @ Operand::Name(_), Operand::List(arguments)]
+            | [target @ Operand::Name(_), Operand::List(arguments), Operand::Name(_)] => (target, arguments),
+            [target @ Operand::Name(_)] | [target @ Operand::Name(_), Operand::Name(_)] => (target, &[]),
+            _ => return Err(parts.operands()),
+        };
+        let Operand::Name(name) = *target else { return Err(parts.operands()) };
+        match name {
+            "__assertfail" => return self.assert_fail(parts, arguments),
+            "vprintf" => return self.print(parts, returns, arguments),
+            "malloc" | "free" => {
+                return Err(LoadError::unsupported(self.line, format!("the device's heap (`{name}`)")));
             }
-        };
-        if name == "__assertfail" {
-            return self.assert_fail(parts, arguments);
-        }
-        let Some(function) = self.function(name) else {
-            return match self.look_up(name) {
-                Some(_) => Err(LoadError::unsupported(self.line, "calls through function pointers")),
-                None => Err(self.unknown(name)),
-            };
-        };
-        if function.body.is_none() {
-            let text = format!("call of `{name}`, which is defined nowhere");
-            return Err(LoadError::unsupported(self.line, text));
-        }
-        if self.calls.iter().any(|&(other, _)| other == name) || self.calls.len() > MAX_CALLS {
-            return Err(LoadError::unsupported(self.line, format!("recursive call of `{name}`")));
-        }
-        if returns.len() != function.returns.len() || arguments.len() != function.params.len() {
-            return Err(parts.operands());
+            _ => {}
         }
         // The guard is for the whole body.
-        let (after, end) = (self.new_label(), self.new_label());
+        let end = self.new_label();
         if self.guard != PredRef::TRUE {
             self.guard = PredRef(self.guard.0 ^ 1);
             self.emit_extra(Op::Bra { to: end });
             self.guard = PredRef::TRUE;
         }
+        self.emit(OpClass::Branch, Op::Nop);
+        if let Some(function) = self.function(name) {
+            if self.calls.iter().any(|&(other, _)| other == name) || self.calls.len() > MAX_CALLS {
+                return Err(LoadError::unsupported(self.line, format!("recursive call of `{name}`")));
+            }
+            self.inline(function, returns, arguments, parts)?;
+        } else {
+            let pointer = self.source(target, Type::U64, parts)?;
+            self.choose_callee(pointer, returns, arguments, end, parts)?;
+        }
+        self.place_label(end);
+        Ok(())
+    }
+
+    /// Calls the function with an address, of those that have such parameters.
+    fn choose_callee(
+        &mut self,
+        pointer: u32,
+        returns: &[Operand<'a>],
+        arguments: &[Operand<'a>],
+        end: u32,
+        parts: &Parts<'_>,
+    ) -> Result<(), LoadError> {
+        for (name, address) in self.symbols.taken_functions() {
+            let Some(function) = self.function(name) else { continue };
+            let running = self.calls.iter().any(|&(other, _)| other == name) || self.calls.len() > MAX_CALLS;
+            if running || !self.fits(&function.params, arguments) || !self.fits(&function.returns, returns) {
+                continue;
+            }
+            let (next, p) = (self.new_label(), self.temp_predicate());
+            let b = self.const64(address);
+            let (f, k, c, q) = (Compare::Eq, Combine::None, PredRef::TRUE, NONE);
+            self.emit_extra(Op::Cmp { ty: CompareType::U64, f, k, c, p, q, a: pointer, b });
+            self.guard = PredRef::new(p, true);
+            self.emit_extra(Op::Bra { to: next });
+            self.guard = PredRef::TRUE;
+            self.inline(function, returns, arguments, parts)?;
+            self.emit_extra(Op::Bra { to: end });
+            self.place_label(next);
+            self.check_size()?;
+        }
+        self.emit_extra(Op::NoFunction { a: pointer });
+        Ok(())
+    }
+
+    /// Whether operands of a call have the sizes of a function's parameters.
+    fn fits(&self, formals: &[Variable<'a>], actuals: &[Operand<'a>]) -> bool {
+        formals.len() == actuals.len()
+            && formals.iter().zip(actuals).all(|(formal, actual)| match actual {
+                Operand::Name(name) => match self.look_up(name) {
+                    Some(Symbol::Memory { bytes, .. }) => formal.space == Space::Param && formal.bytes() == Some(bytes),
+                    Some(Symbol::Register { ty, .. }) => {
+                        formal.space == Space::Register && formal.ty.bytes() == ty.bytes()
+                    }
+                    _ => false,
+                },
+                _ => false,
+            })
+    }
+
+    fn inline(
+        &mut self,
+        function: &'m Function<'a>,
+        returns: &[Operand<'a>],
+        arguments: &[Operand<'a>],
+        parts: &Parts<'_>,
+    ) -> Result<(), LoadError> {
+        if function.body.is_none() {
+            let text = format!("call of `{}`, which is defined nowhere", function.name);
+            return Err(LoadError::unsupported(self.line, text));
+        }
+        if returns.len() != function.returns.len() || arguments.len() != function.params.len() {
+            return Err(parts.operands());
+        }
+        let after = self.new_label();
         let mut formals = Vec::new();
         for (formal, actual) in function.params.iter().zip(arguments) {
             let symbol = self.bind(formal, actual, parts)?;
@@ -208,7 +276,6 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             formals.push((formal, symbol));
         }
         let (line, location) = (self.line, self.location);
-        self.emit(OpClass::Branch, Op::Nop);
         self.scopes.push(Scope::of_function());
         for (formal, symbol) in formals {
             self.define(formal.name, symbol, formal.line)?;
@@ -223,7 +290,6 @@ impl<'a, 'm> Lowerer<'a, 'm> {
         for (to, from, wide) in results {
             self.copy(to, from, wide);
         }
-        self.place_label(end);
         Ok(())
     }
 
@@ -250,6 +316,25 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             }
             Some(_) => Err(parts.operands()),
             None => Err(self.unknown(name)),
+        }
+    }
+
+    /// `vprintf`: the addresses of the format and of the arguments.
+    fn print(
+        &mut self,
+        parts: &Parts<'_>,
+        returns: &[Operand<'a>],
+        arguments: &[Operand<'a>],
+    ) -> Result<(), LoadError> {
+        let [Operand::Name(format), Operand::Name(values)] = arguments else { return Err(parts.operands()) };
+        let format = self.load_argument(format, Type::U64, parts)?;
+        let arguments = self.load_argument(values, Type::U64, parts)?;
+        let d = self.temp32();
+        self.emit(OpClass::Other, Op::Print { format, arguments, d });
+        match returns {
+            [] => Ok(()),
+            [Operand::Name(name)] => self.store_result(name, d, parts),
+            _ => Err(parts.operands()),
         }
     }
 

@@ -121,7 +121,8 @@ impl<'a, 'm> Lowerer<'a, 'm> {
         self.push(None, op);
     }
 
-    fn push(&mut self, class: Option<OpClass>, op: Op) {
+    /// Appends an operation of either kind.
+    pub(super) fn push(&mut self, class: Option<OpClass>, op: Op) {
         self.code.push(Inst { guard: self.guard, class, op });
         self.lines.push(self.line);
         self.locations.push(self.location);
@@ -375,11 +376,11 @@ impl<'a, 'm> Lowerer<'a, 'm> {
                     Ok((wide, 8))
                 }
                 Some(_) => Err(parts.operands()),
-                None if self.function(name).is_some() => {
-                    let text = format!("the address of the function `{name}`");
-                    Err(LoadError::unsupported(self.line, text))
-                }
-                None => Err(self.unknown(name)),
+                None => match self.symbols.address_of_function(name) {
+                    Some(address) if ty.bytes() == 8 && offset == 0 => Ok((self.const64(address), 8)),
+                    Some(_) => Err(parts.operands()),
+                    None => Err(self.unknown(name)),
+                },
             },
         }
     }

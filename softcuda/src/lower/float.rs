@@ -35,6 +35,8 @@ impl<'a> Lowerer<'a, '_> {
         let base = parts.base();
         if matches!(base, "min" | "max") {
             let m = extremum_mode(parts);
+            let abs = operands.len() == 4 && parts.take("abs");
+            let m = if abs { m.with(Mode::ABS) } else { m };
             parts.ty()?;
             parts.finish()?;
             let op = if operands.len() == 4 {
@@ -88,6 +90,34 @@ impl<'a> Lowerer<'a, '_> {
             }
         };
         self.emit(class, op);
+        Ok(())
+    }
+
+    /// `add`, `sub` and `fma` in f32 with factors or the first summand of 16 bits.
+    pub(super) fn mixed(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
+        let base = parts.base();
+        let m = parts.arithmetic_mode();
+        let (ty, narrow) = (parts.ty()?, parts.ty()?);
+        parts.finish()?;
+        if ty != Type::F32 || m.has(Mode::FTZ) {
+            return Err(parts.unsupported());
+        }
+        match (base, operands) {
+            ("fma", [d, a, b, c]) => {
+                let d = self.target(d, ty, parts)?;
+                let (a, b) = (self.widened(a, narrow, parts)?, self.widened(b, narrow, parts)?);
+                let c = self.source(c, ty, parts)?;
+                self.emit(OpClass::Fma, Op::Tri32 { f: Tri32::FFma, m, lut: 0, d, a, b, c });
+            }
+            ("add" | "sub", [d, a, b]) => {
+                let d = self.target(d, ty, parts)?;
+                let (a, b) = (self.widened(a, narrow, parts)?, self.source(b, ty, parts)?);
+                let f = if base == "add" { Bin32::FAdd } else { Bin32::FSub };
+                self.emit(OpClass::Alu, Op::Bin32 { f, m, d, a, b });
+            }
+            ("add" | "sub" | "fma", _) => return Err(parts.operands()),
+            _ => return Err(parts.unsupported()),
+        }
         Ok(())
     }
 
@@ -154,9 +184,13 @@ impl<'a> Lowerer<'a, '_> {
     pub(super) fn special_function(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         let base = parts.base();
         let approx = parts.take("approx");
-        let m = parts.arithmetic_mode();
+        let round = if approx { None } else { parts.round() };
+        let m = parts.ftz().rounded(round.unwrap_or(Round::Nearest));
         let ty = parts.ty()?;
         parts.finish()?;
+        if !approx && round.is_none() {
+            return Err(parts.unsupported());
+        }
         let (d, [a]) = self.registers(operands, ty, parts)?;
         let op = match ty {
             Type::F32 => {
@@ -177,7 +211,7 @@ impl<'a> Lowerer<'a, '_> {
             }
             Type::F64 => {
                 let f = match (base, approx) {
-                    ("rcp", true) => Un64::DRcpApprox,
+                    ("rcp", true) if m.has(Mode::FTZ) => Un64::DRcpApprox,
                     ("rcp", false) => Un64::DRcp,
                     ("sqrt", false) => Un64::DSqrt,
                     ("rsqrt", true) => Un64::DRsqrtApprox,
@@ -195,8 +229,8 @@ impl<'a> Lowerer<'a, '_> {
                     _ => return Err(parts.unsupported()),
                 };
                 let f = match (base, approx) {
-                    ("ex2", true) => HalfOp::Ex2,
-                    ("tanh", true) => HalfOp::Tanh,
+                    ("ex2", true) if t.bf16() == m.has(Mode::FTZ) => HalfOp::Ex2,
+                    ("tanh", true) if m == Mode::PLAIN => HalfOp::Tanh,
                     _ => return Err(parts.unsupported()),
                 };
                 Op::Half { f, t, m, d, a, b: a, c: a }

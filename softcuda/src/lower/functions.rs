@@ -55,6 +55,8 @@ pub enum Bin32 {
     MulWideU16,
     Mul24S,
     Mul24U,
+    Mul24HiS,
+    Mul24HiU,
     DivS,
     DivU,
     DivS16,
@@ -107,6 +109,8 @@ pub enum Tri32 {
     MadHiSatS,
     Mad24S,
     Mad24U,
+    Mad24HiS,
+    Mad24HiU,
     MadWideS16,
     MadWideU16,
     SadS,
@@ -131,14 +135,32 @@ pub enum Tri32 {
     SadBytes,
     /// Distances of bytes.
     DistanceBytes,
+    /// The same of halves.
+    SadHalves,
+    DistanceHalves,
     Dp4aSS,
     Dp4aSU,
     Dp4aUS,
     Dp4aUU,
+    /// The table says which halves, and which operands are signed: [`DP2A_HIGH`] and the like.
+    Dp2a,
+    /// Finds the n-th set bit.
+    Fns,
+    /// `cvt.pack`: the table says how many bits, plus [`PACK_SIGNED`].
+    CvtPack,
     FFma,
     FMin3,
     FMax3,
 }
+
+/// `dp2a.hi`: the upper two bytes of the second operand.
+pub const DP2A_HIGH: u8 = 1;
+/// `dp2a`: the first operand is signed.
+pub const DP2A_FIRST: u8 = 2;
+/// `dp2a`: the second operand is signed.
+pub const DP2A_SECOND: u8 = 4;
+/// `cvt.pack` to a signed type.
+pub const PACK_SIGNED: u8 = 128;
 
 /// Functions of one 64-bit value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,10 +281,6 @@ pub enum HalfOp {
     Abs,
     Ex2,
     Tanh,
-    /// A comparison whose result is 1.0 or 0.
-    SetFloat(Compare),
-    /// A comparison whose result is all ones or 0 for each half.
-    SetMask(Compare),
 }
 
 /// The 16-bit floating-point formats.

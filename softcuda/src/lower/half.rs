@@ -5,7 +5,7 @@ use crate::ptx::{LoadError, Operand, Type};
 
 use super::context::Lowerer;
 use super::float::extremum_mode;
-use super::op::{Combine, Compare, HalfOp, HalfType, Mode, Op, Reg, Round};
+use super::op::{Combine, Compare, CvtSpec, HalfOp, HalfType, Mode, Op, PredRef, Reg, Round};
 use super::parts::Parts;
 
 type Done = Result<(), LoadError>;
@@ -62,20 +62,34 @@ impl<'a> Lowerer<'a, '_> {
         parts: &Parts<'_>,
         to: Type,
         ty: Type,
-        (compare, combine, ftz): (Compare, Combine, bool),
+        (f, k, c, ftz): (Compare, Combine, PredRef, bool),
         [d, a, b]: [Reg; 3],
     ) -> Done {
         let t = half_type(ty, parts)?;
-        if combine != Combine::None {
-            return Err(parts.unsupported());
-        }
-        let f = match to {
-            _ if to == ty => HalfOp::SetFloat(compare),
-            Type::U32 | Type::S32 => HalfOp::SetMask(compare),
+        let one = match to {
+            Type::F16x2 if to == ty => 0x3c00,
+            Type::Bf16x2 if to == ty => 0x3f80,
+            Type::U32 | Type::S32 => 0xffff,
             _ => return Err(parts.unsupported()),
         };
         let m = if ftz { Mode::FTZ } else { Mode::PLAIN };
-        self.emit(OpClass::Alu, Op::Half { f, t, m, d, a, b, c: a });
+        let (p, q) = (self.temp_predicate(), self.temp_predicate());
+        self.emit(OpClass::Alu, Op::CmpPair { t, f, k, c, m, p, q, a, b });
+        let (one, zero) = (self.const32(one), self.const32(0));
+        let (low, high) = (self.temp32(), self.temp32());
+        self.emit_extra(Op::Selp32 { d: low, a: one, b: zero, p: PredRef::new(p, false) });
+        self.emit_extra(Op::Selp32 { d: high, a: one, b: zero, p: PredRef::new(q, false) });
+        self.emit_extra(Op::Pack32 { d, a: low, b: high });
         Ok(())
+    }
+
+    /// A source of a mixed-precision instruction, widened to f32.
+    pub(super) fn widened(&mut self, operand: &Operand<'a>, from: Type, parts: &Parts<'_>) -> Result<Reg, LoadError> {
+        let a = self.source(operand, from, parts)?;
+        let d = self.temp32();
+        let spec =
+            CvtSpec { from, to: Type::F32, round: Round::Nearest, integral: false, mode: Mode::PLAIN, wide_to: 32 };
+        self.emit_extra(Op::Cvt { spec, d, a });
+        Ok(d)
     }
 }

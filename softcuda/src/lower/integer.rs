@@ -5,7 +5,8 @@ use crate::ptx::{LoadError, Operand, Type};
 
 use super::context::Lowerer;
 use super::op::{
-    Bin32, Bin64, CarryOp, Combine, Count64, Mode, NONE, Op, PredRef, Reg, Shift64, Tri32, Tri64, Un32, Un64, Wide,
+    Bin32, Bin64, CarryOp, Combine, Compare, CompareType, Count64, DP2A_FIRST, DP2A_HIGH, DP2A_SECOND, Mode, NONE, Op,
+    PredRef, Reg, Shift64, Tri32, Tri64, Un32, Un64, Wide,
 };
 use super::parts::Parts;
 
@@ -16,6 +17,7 @@ impl<'a> Lowerer<'a, '_> {
     pub(super) fn arithmetic(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         match parts.last_ty() {
             Some(Type::F32 | Type::F64 | Type::F32x2) => self.float(parts, operands),
+            Some(Type::F16 | Type::Bf16) if parts.has("f32") => self.mixed(parts, operands),
             Some(Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2) => self.half(parts, operands),
             Some(_) => self.integer(parts, operands),
             None => Err(parts.unsupported()),
@@ -74,9 +76,10 @@ impl<'a> Lowerer<'a, '_> {
 
     fn integer_binary(&mut self, parts: &mut Parts<'_>, ty: Type, operands: &[Operand<'a>]) -> Done {
         let saturates = parts.take("sat");
+        let relu = matches!(parts.base(), "min" | "max") && matches!(ty, Type::S32 | Type::S16x2) && parts.take("relu");
         parts.finish()?;
         let (d, [a, b]) = self.registers(operands, ty, parts)?;
-        let m = Mode::PLAIN;
+        let m = if relu { Mode::RELU } else { Mode::PLAIN };
         let signed = ty.is_signed();
         let pair = matches!(ty, Type::U16x2 | Type::S16x2);
         let f = match (parts.base(), ty.bytes(), signed) {
@@ -343,21 +346,34 @@ impl<'a> Lowerer<'a, '_> {
         let m = Mode::PLAIN;
         let op = match parts.base() {
             "mul24" | "mad24" => {
+                let (high, saturates) = (parts.take("hi"), parts.take("sat"));
                 parts.take("lo");
                 let ty = parts.ty()?;
                 parts.finish()?;
                 let signed = ty.is_signed();
-                if ty.bytes() != 4 {
+                let mad = parts.base() == "mad24";
+                if ty.bytes() != 4 || (saturates && !(mad && high && signed)) {
                     return Err(parts.unsupported());
                 }
-                if parts.base() == "mul24" {
-                    let (d, [a, b]) = self.registers(operands, ty, parts)?;
-                    let f = if signed { Bin32::Mul24S } else { Bin32::Mul24U };
-                    Op::Bin32 { f, m, d, a, b }
-                } else {
+                let m = if saturates { Mode::SAT } else { m };
+                if mad {
                     let (d, [a, b, c]) = self.registers(operands, ty, parts)?;
-                    let f = if signed { Tri32::Mad24S } else { Tri32::Mad24U };
+                    let f = match (high, signed) {
+                        (false, true) => Tri32::Mad24S,
+                        (false, false) => Tri32::Mad24U,
+                        (true, true) => Tri32::Mad24HiS,
+                        (true, false) => Tri32::Mad24HiU,
+                    };
                     Op::Tri32 { f, m, lut: 0, d, a, b, c }
+                } else {
+                    let (d, [a, b]) = self.registers(operands, ty, parts)?;
+                    let f = match (high, signed) {
+                        (false, true) => Bin32::Mul24S,
+                        (false, false) => Bin32::Mul24U,
+                        (true, true) => Bin32::Mul24HiS,
+                        (true, false) => Bin32::Mul24HiU,
+                    };
+                    Op::Bin32 { f, m, d, a, b }
                 }
             }
             "sad" => {
@@ -404,18 +420,7 @@ impl<'a> Lowerer<'a, '_> {
                 };
                 Op::Bin32 { f, m, d, a, b }
             }
-            "lop3" => {
-                let ty = parts.ty()?;
-                parts.finish()?;
-                let [first @ .., Operand::Int(lut @ 0..=255)] = operands else {
-                    return Err(parts.operands());
-                };
-                if ty != Type::B32 {
-                    return Err(parts.unsupported());
-                }
-                let (d, [a, b, c]) = self.registers(first, ty, parts)?;
-                Op::Tri32 { f: Tri32::Lop3, m, lut: *lut as u8, d, a, b, c }
-            }
+            "lop3" => return self.lop3(parts, operands),
             "prmt" => {
                 let f = parts.take_of(&[
                     ("f4e", Tri32::PrmtF4e),
@@ -433,7 +438,7 @@ impl<'a> Lowerer<'a, '_> {
                 let (d, [a, b, c]) = self.registers(operands, ty, parts)?;
                 Op::Tri32 { f: f.unwrap_or(Tri32::Prmt), m, lut: 0, d, a, b, c }
             }
-            "vabsdiff4" => {
+            "vabsdiff2" | "vabsdiff4" => {
                 let sums = parts.take("add");
                 for _ in 0..3 {
                     if parts.ty()? != Type::U32 {
@@ -442,8 +447,38 @@ impl<'a> Lowerer<'a, '_> {
                 }
                 parts.finish()?;
                 let (d, [a, b, c]) = self.registers(operands, Type::B32, parts)?;
-                let f = if sums { Tri32::SadBytes } else { Tri32::DistanceBytes };
+                let f = match (parts.base(), sums) {
+                    ("vabsdiff4", true) => Tri32::SadBytes,
+                    ("vabsdiff4", false) => Tri32::DistanceBytes,
+                    (_, true) => Tri32::SadHalves,
+                    (_, false) => Tri32::DistanceHalves,
+                };
                 Op::Tri32 { f, m, lut: 0, d, a, b, c }
+            }
+            "dp2a" => {
+                let high = parts.take("hi");
+                if !high && !parts.take("lo") {
+                    return Err(parts.unsupported());
+                }
+                let mut lut = if high { DP2A_HIGH } else { 0 };
+                for flag in [DP2A_FIRST, DP2A_SECOND] {
+                    match parts.ty()? {
+                        Type::S32 => lut |= flag,
+                        Type::U32 => {}
+                        _ => return Err(parts.unsupported()),
+                    }
+                }
+                parts.finish()?;
+                let (d, [a, b, c]) = self.registers(operands, Type::B32, parts)?;
+                Op::Tri32 { f: Tri32::Dp2a, m, lut, d, a, b, c }
+            }
+            "fns" => {
+                if parts.ty()? != Type::B32 {
+                    return Err(parts.unsupported());
+                }
+                parts.finish()?;
+                let (d, [a, b, c]) = self.registers(operands, Type::B32, parts)?;
+                Op::Tri32 { f: Tri32::Fns, m, lut: 0, d, a, b, c }
             }
             "dp4a" => {
                 let (first, second) = (parts.ty()?, parts.ty()?);
@@ -461,6 +496,36 @@ impl<'a> Lowerer<'a, '_> {
             _ => return Err(parts.unsupported()),
         };
         self.emit(OpClass::Alu, op);
+        Ok(())
+    }
+
+    /// Logic by a table, and with `.and` or `.or` also whether the result is not 0.
+    fn lop3(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
+        let combine = parts.take_of(&[("and", Combine::And), ("or", Combine::Or)]);
+        let ty = parts.ty()?;
+        parts.finish()?;
+        let (whole, q) = match (combine, operands) {
+            (None, whole) => (whole, None),
+            (Some(_), [whole @ .., q]) => (whole, Some(self.predicate(q, parts)?)),
+            _ => return Err(parts.operands()),
+        };
+        let [d, a, b, c, Operand::Int(lut @ 0..=255)] = whole else { return Err(parts.operands()) };
+        if ty != Type::B32 {
+            return Err(parts.unsupported());
+        }
+        let (d, p) = match (d, q) {
+            (Operand::Pair(d, p), Some(_)) => {
+                (self.target(&Operand::Name(d), ty, parts)?, self.predicate_target(p, parts)?)
+            }
+            (d, None) => (self.target(d, ty, parts)?, NONE),
+            _ => return Err(parts.operands()),
+        };
+        let [a, b, c] = [self.source(a, ty, parts)?, self.source(b, ty, parts)?, self.source(c, ty, parts)?];
+        self.emit(OpClass::Alu, Op::Tri32 { f: Tri32::Lop3, m: Mode::PLAIN, lut: *lut as u8, d, a, b, c });
+        if let (Some(k), Some(c)) = (combine, q) {
+            let b = self.const32(0);
+            self.emit_extra(Op::Cmp { ty: CompareType::U32, f: Compare::Ne, k, c, p, q: NONE, a: d, b });
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use crate::counters::OpClass;
 use crate::ptx::{LoadError, Operand, Space, Type};
 
 use super::context::{Lowerer, Symbol};
-use super::op::{Access, Atom, AtomOp, CpAsync, Mode, NONE, Op, PredRef, Reg, Un64};
+use super::op::{Access, Atom, AtomOp, CpAsync, Mode, NONE, Op, PredRef, Reg, Un32, Un64};
 use super::parts::Parts;
 
 type Done = Result<(), LoadError>;
@@ -185,6 +185,15 @@ impl<'a> Lowerer<'a, '_> {
         Ok(reg)
     }
 
+    /// A store of a call's 32-bit result, where the callee is part of this engine.
+    pub(super) fn store_result(&mut self, name: &'a str, reg: Reg, parts: &Parts<'_>) -> Done {
+        let address = Operand::Address(Box::new(Operand::Name(name)), 0);
+        let mut access = self.address(&address, Some(Space::Param), parts)?;
+        (access.size, access.count, access.regs[0]) = (4, 1, reg);
+        self.emit_extra(Op::Store(Box::new(access)));
+        Ok(())
+    }
+
     pub(super) fn store(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         if parts.has("async") || parts.has("bulk") {
             return Err(parts.unsupported());
@@ -243,10 +252,13 @@ impl<'a> Lowerer<'a, '_> {
             ("dec", AtomOp::Dec),
         ]);
         let op = op.ok_or_else(|| parts.unsupported())?;
+        let count = Self::vector(parts);
         let ty = parts.ty()?;
         parts.finish()?;
+        let half = matches!(ty, Type::F16 | Type::Bf16 | Type::F16x2 | Type::Bf16x2);
         let known = match op {
-            AtomOp::Add => !matches!(ty, Type::Pred | Type::B128 | Type::F32x2 | Type::B32),
+            _ if count > 1 => self.known_vector(op, ty, count, space),
+            AtomOp::Add => half || matches!(ty, Type::U32 | Type::S32 | Type::U64 | Type::S64 | Type::F32 | Type::F64),
             AtomOp::Min | AtomOp::Max => {
                 matches!(ty, Type::U32 | Type::S32 | Type::U64 | Type::S64)
             }
@@ -254,7 +266,7 @@ impl<'a> Lowerer<'a, '_> {
             AtomOp::And | AtomOp::Or | AtomOp::Xor | AtomOp::Exch => matches!(ty.bytes(), 4 | 8) && !ty.is_float(),
             AtomOp::Cas => matches!(ty.bytes(), 2 | 4 | 8) && !ty.is_float(),
         };
-        if !known || ty.bytes() < 2 || matches!(ty, Type::S16 | Type::U16) && op != AtomOp::Cas {
+        if !known {
             return Err(parts.unsupported());
         }
         let (d, rest) = match operands.split_first() {
@@ -264,6 +276,9 @@ impl<'a> Lowerer<'a, '_> {
         let sources = if op == AtomOp::Cas { 2 } else { 1 };
         if rest.len() != 1 + sources + usize::from(hinted) {
             return Err(parts.operands());
+        }
+        if count > 1 {
+            return self.atomic_vector((op, ty, count), d, (&rest[0], space), &rest[1], parts);
         }
         let mut at = self.address(&rest[0], space, parts)?;
         at.size = ty.bytes() as u8;
@@ -279,7 +294,58 @@ impl<'a> Lowerer<'a, '_> {
         };
         // f32 additions on global memory flush subnormals; those on shared memory do not.
         let ftz = ty == Type::F32 && at.space != Some(Space::Shared);
-        self.emit(OpClass::Atomic, Op::Atom(Box::new(Atom { at, op, ty, d, ftz })));
+        let align = at.size;
+        self.emit(OpClass::Atomic, Op::Atom(Box::new(Atom { at, op, ty, d, ftz, align })));
+        Ok(())
+    }
+
+    /// The atomic operations on vectors, all of them on global memory.
+    fn known_vector(&self, op: AtomOp, ty: Type, count: usize, space: Option<Space>) -> bool {
+        let fits = match ty {
+            Type::F32 => count <= 4 && op == AtomOp::Add,
+            Type::F16 | Type::Bf16 => true,
+            Type::F16x2 | Type::Bf16x2 => count <= 4,
+            _ => false,
+        };
+        fits && matches!(op, AtomOp::Add | AtomOp::Min | AtomOp::Max) && matches!(space, None | Some(Space::Global))
+    }
+
+    /// A vector is as many operations: each is atomic, all together are not.
+    fn atomic_vector(
+        &mut self,
+        (op, ty, count): (AtomOp, Type, usize),
+        d: Option<&Operand<'a>>,
+        (address, space): (&Operand<'a>, Option<Space>),
+        values: &Operand<'a>,
+        parts: &Parts<'_>,
+    ) -> Done {
+        let Operand::Vector(values) = values else { return Err(parts.operands()) };
+        let targets: &[Operand<'a>] = match d {
+            None => &[],
+            Some(Operand::Vector(targets)) if targets.len() == count => targets,
+            Some(_) => return Err(parts.operands()),
+        };
+        if values.len() != count {
+            return Err(parts.operands());
+        }
+        let mut results = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            let mut at = self.address(address, space, parts)?;
+            at.offset = at.offset.wrapping_add(i64::from(ty.bytes()) * index as i64);
+            (at.size, at.count, at.strong) = (ty.bytes() as u8, 1, true);
+            at.regs[0] = self.source(value, ty, parts)?;
+            // A result may be a later element's operand.
+            let d = if targets.is_empty() { NONE } else { self.temp32() };
+            results.push(d);
+            let align = if index == 0 { at.size * count as u8 } else { at.size };
+            let atom = Atom { at, op, ty, d, ftz: ty == Type::F32, align };
+            let class = (index == 0).then_some(OpClass::Atomic);
+            self.push(class, Op::Atom(Box::new(atom)));
+        }
+        for (target, a) in targets.iter().zip(results) {
+            let d = self.target(target, ty, parts)?;
+            self.emit_extra(Op::Un32 { f: Un32::Mov, m: Mode::PLAIN, d, a });
+        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! A module's variables and kernels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::exec::CODE_WINDOW;
 use crate::memory::Memory;
 use crate::ptx::{Function, Init, Linkage, LoadError, LoadErrorKind, Operand, Space, Statement, Tree, Variable};
 
@@ -89,11 +90,45 @@ pub struct Program {
 pub(super) struct Symbols<'a> {
     memory: HashMap<&'a str, Symbol>,
     functions: HashMap<&'a str, usize>,
+    /// Addresses of the functions whose address is taken.
+    taken: BTreeMap<&'a str, u64>,
     /// Module-level shared variables, by their place in the tree.
     shared: HashMap<&'a str, usize>,
 }
 
-impl Symbols<'_> {
+impl<'a> Symbols<'a> {
+    /// The address that stands for a function.
+    pub(super) fn address_of_function(&self, name: &str) -> Option<u64> {
+        self.taken.get(name).copied()
+    }
+
+    /// The functions whose address is taken, with it.
+    pub(super) fn taken_functions(&self) -> impl Iterator<Item = (&'a str, u64)> {
+        self.taken.iter().map(|(&name, &address)| (name, address))
+    }
+
+    /// Gives an address to every function that is named other than to be called.
+    fn take_addresses(&mut self, tree: &Tree<'a>) {
+        let initial = tree.variables.iter().flat_map(|variable| &variable.init).filter_map(|init| match init {
+            Init::Address { name, .. } => Some(*name),
+            Init::Bits(_) => None,
+        });
+        let statements = tree.functions.iter().filter_map(|function| function.body.as_ref()).flatten();
+        let moved = statements.filter_map(|statement| match statement {
+            Statement::Instruction(instruction) => match &instruction.operands[..] {
+                [_, Operand::Name(name)] if instruction.opcode.starts_with("mov.") => Some(*name),
+                _ => None,
+            },
+            _ => None,
+        });
+        for name in initial.chain(moved) {
+            if self.functions.contains_key(name) {
+                let next = CODE_WINDOW + 16 * (self.taken.len() as u64 + 1);
+                self.taken.entry(name).or_insert(next);
+            }
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<Symbol> {
         self.memory.get(name).copied()
     }
@@ -136,6 +171,7 @@ fn lower_into(tree: &Tree<'_>, memory: &Memory, globals: &mut Vec<Global>) -> Re
             }
         }
     }
+    symbols.take_addresses(tree);
     for (index, variable) in tree.variables.iter().enumerate() {
         declare(tree, index, variable, &mut symbols, memory, globals)?;
     }
@@ -222,17 +258,18 @@ fn initialise(variable: &Variable<'_>, symbols: &Symbols<'_>, memory: &Memory) -
     for init in &variable.init {
         let bits = match init {
             Init::Bits(bits) => *bits,
-            Init::Address { name, addend, mask, .. } => match symbols.get(name) {
+            Init::Address { name, addend, mask, .. } => {
                 // Global and constant addresses are generic addresses here.
-                Some(Symbol::Memory { address, .. }) => {
-                    let address = address.wrapping_add(*addend as u64) & mask;
-                    address >> mask.trailing_zeros().min(63)
-                }
-                _ => {
+                let address = match symbols.get(name) {
+                    Some(Symbol::Memory { address, .. }) => Some(address),
+                    _ => symbols.address_of_function(name),
+                };
+                let Some(address) = address else {
                     let text = format!("the address of `{name}` as an initial value");
                     return Err(LoadError::unsupported(line, text));
-                }
-            },
+                };
+                (address.wrapping_add(*addend as u64) & mask) >> mask.trailing_zeros().min(63)
+            }
         };
         image.extend_from_slice(&bits.to_le_bytes()[..size.min(8)]);
         image.extend(std::iter::repeat_n(0, size.saturating_sub(8)));
@@ -268,6 +305,13 @@ impl<'a, 'm> SharedUse<'a, 'm> {
                     Statement::Instruction(instruction) => {
                         for operand in &instruction.operands {
                             self.operand(operand, &mut stack);
+                        }
+                        let named =
+                            |o: &Operand<'_>| matches!(o, Operand::Name(n) if self.symbols.function(n).is_some());
+                        if instruction.opcode.starts_with("call") && !instruction.operands.iter().any(named) {
+                            let taken =
+                                self.symbols.taken_functions().filter_map(|(name, _)| self.symbols.function(name));
+                            stack.extend(taken.map(|index| &self.tree.functions[index]));
                         }
                     }
                     _ => {}

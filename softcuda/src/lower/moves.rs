@@ -221,12 +221,9 @@ impl<'a> Lowerer<'a, '_> {
         let c = c.map_or(Ok(PredRef::TRUE), |c| self.predicate(c, parts))?;
         let (a, b) = (self.source(a, ty, parts)?, self.source(b, ty, parts)?);
         if let Type::F16x2 | Type::Bf16x2 = ty {
-            if k != Combine::None {
-                return Err(parts.unsupported());
-            }
             let t = if ty == Type::F16x2 { HalfType::F16x2 } else { HalfType::Bf16x2 };
             let m = if ftz { Mode::FTZ } else { Mode::PLAIN };
-            self.emit(OpClass::Alu, Op::CmpPair { t, f, m, p, q, a, b });
+            self.emit(OpClass::Alu, Op::CmpPair { t, f, k, c, m, p, q, a, b });
             return Ok(());
         }
         let ty = Self::compare_type(ty, ftz, parts)?;
@@ -247,7 +244,7 @@ impl<'a> Lowerer<'a, '_> {
         let d = self.target(d, to, parts)?;
         let (a, b) = (self.source(a, ty, parts)?, self.source(b, ty, parts)?);
         if let Type::F16x2 | Type::Bf16x2 = ty {
-            return self.set_pair(parts, to, ty, (f, k, ftz), [d, a, b]);
+            return self.set_pair(parts, to, ty, (f, k, c, ftz), [d, a, b]);
         }
         let one = match to {
             Type::U32 | Type::S32 => u32::MAX,

@@ -9,8 +9,8 @@ use crate::counters::OpClass;
 use crate::ptx::{Space, Type};
 
 pub use super::functions::{
-    Bin32, Bin64, CarryOp, Combine, Compare, CompareType, Count64, HalfOp, HalfType, Shift64, Test, Tri32, Tri64, Un32,
-    Un64, Wide,
+    Bin32, Bin64, CarryOp, Combine, Compare, CompareType, Count64, DP2A_FIRST, DP2A_HIGH, DP2A_SECOND, HalfOp,
+    HalfType, PACK_SIGNED, Shift64, Test, Tri32, Tri64, Un32, Un64, Wide,
 };
 
 /// A register: its number, or [`NONE`].
@@ -78,6 +78,11 @@ impl Mode {
     pub const RELU: Mode = Mode(8);
     /// `.xorsign.abs`: minimum and maximum of magnitudes, with the product's sign.
     pub const XORSIGN: Mode = Mode(16);
+    /// `.satfinite` of a conversion, which has no `.xorsign`: what is too large becomes the largest
+    /// finite number.
+    pub const SATFINITE: Mode = Mode::XORSIGN;
+    /// `.abs` of a minimum or maximum of three: that of magnitudes. They are not clamped.
+    pub const ABS: Mode = Mode::SAT;
 
     /// Both.
     #[must_use]
@@ -185,6 +190,8 @@ pub struct Atom {
     pub d: Reg,
     /// `.noftz` and the like do not matter; `.ftz` behaviour of f32 additions does.
     pub ftz: bool,
+    /// Bytes that the address must be a multiple of: for the first element of a vector all of it.
+    pub align: u8,
 }
 
 /// The kinds of shuffle.
@@ -413,6 +420,8 @@ pub enum Op {
     CmpPair {
         t: HalfType,
         f: Compare,
+        k: Combine,
+        c: PredRef,
         m: Mode,
         p: u32,
         q: u32,
@@ -517,6 +526,16 @@ pub enum Op {
         file: Reg,
         line: Reg,
         function: Reg,
+    },
+    /// `vprintf`: the addresses of its format and arguments, and its result or [`NONE`].
+    Print {
+        format: Reg,
+        arguments: Reg,
+        d: Reg,
+    },
+    /// A call through a pointer found no function.
+    NoFunction {
+        a: Reg,
     },
     Bar(Box<Bar>),
     WarpSync {

@@ -77,6 +77,8 @@ impl Op {
             Op::Assert { message, file, line, function } => {
                 ([Some(message), Some(file), Some(line), Some(function)], [None, None])
             }
+            Op::Print { format, arguments, d } => ([Some(format), Some(arguments), None, None], [Some(d), None]),
+            Op::NoFunction { a } => ([Some(a), None, None, None], [None, None]),
             Op::Bar(bar) => {
                 let d = (bar.kind == super::op::BarKind::RedPopc).then_some(&mut bar.d);
                 ([Some(&mut bar.id), Some(&mut bar.count), None, None], [d, None])

@@ -70,8 +70,10 @@ impl<'a> Lexer<'a> {
             self.number()?
         } else if starts_word(byte) {
             self.at += 1;
+            // A directive ends where the next begins: `.reg.b32` is two words, as `ld.param` is not.
+            let directive = byte == b'.';
             loop {
-                if continues_word(self.peek(0)) {
+                if continues_word(self.peek(0)) && !(directive && self.peek(0) == b'.') {
                     self.at += 1;
                 } else if self.peek(0) == b':' && self.peek(1) == b':' {
                     self.at += 2;

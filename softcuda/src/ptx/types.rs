@@ -27,6 +27,11 @@ pub enum Type {
     F32,
     F32x2,
     F64,
+    Tf32,
+    E4m3,
+    E4m3x2,
+    E5m2,
+    E5m2x2,
 }
 
 impl Type {
@@ -56,6 +61,9 @@ impl Type {
             "f32" => Type::F32,
             "f32x2" => Type::F32x2,
             "f64" => Type::F64,
+            "tf32" => Type::Tf32,
+            "e4m3x2" => Type::E4m3x2,
+            "e5m2x2" => Type::E5m2x2,
             _ => return None,
         })
     }
@@ -64,9 +72,10 @@ impl Type {
     pub fn bytes(self) -> u32 {
         match self {
             Type::Pred => 0,
-            Type::B8 | Type::U8 | Type::S8 => 1,
-            Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 2,
-            Type::U16x2 | Type::S16x2 | Type::B32 | Type::U32 | Type::S32 | Type::F16x2 | Type::Bf16x2 | Type::F32 => 4,
+            Type::B8 | Type::U8 | Type::S8 | Type::E4m3 | Type::E5m2 => 1,
+            Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 | Type::E4m3x2 | Type::E5m2x2 => 2,
+            Type::U16x2 | Type::S16x2 | Type::B32 | Type::U32 | Type::S32 => 4,
+            Type::F16x2 | Type::Bf16x2 | Type::F32 | Type::Tf32 => 4,
             Type::B64 | Type::U64 | Type::S64 | Type::F64 | Type::F32x2 => 8,
             Type::B128 => 16,
         }
@@ -80,6 +89,6 @@ impl Type {
     /// Whether it is a floating-point type.
     pub fn is_float(self) -> bool {
         use Type::*;
-        matches!(self, F16 | F16x2 | Bf16 | Bf16x2 | F32 | F32x2 | F64)
+        matches!(self, F16 | F16x2 | Bf16 | Bf16x2 | F32 | F32x2 | F64 | Tf32 | E4m3 | E4m3x2 | E5m2 | E5m2x2)
     }
 }

@@ -148,7 +148,7 @@ pub fn check(body: &str, inputs: &[[u64; 3]], expected: impl Fn(u64, u64, u64) -
 
 /// The fault of a kernel that must make one.
 #[track_caller]
-pub fn fault(result: Result<Counters, Fault>, kind: FaultKind) -> Fault {
+pub fn fault<T: std::fmt::Debug>(result: Result<T, Fault>, kind: FaultKind) -> Fault {
     let fault = result.expect_err("the kernel should have made an error");
     assert_eq!(fault.kind, kind, "{fault}");
     fault
