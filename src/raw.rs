@@ -139,11 +139,14 @@ pub unsafe fn unload() -> Result<(), Error> {
     let context = current_context_id()?;
     let mut loaded = LOADED.write().unwrap_or_else(PoisonError::into_inner);
     let modules = loaded.get_or_insert_default().remove(&context).unwrap_or_default().modules;
+    let mut unloaded = Ok(());
     for module in modules.into_values() {
         // SAFETY: loaded by us into this context, and no longer in use, as the caller promises.
-        unsafe { result::module::unload(module as sys::CUmodule) }.map_err(|e| failed("cuModuleUnload", e))?;
+        let this = unsafe { result::module::unload(module as sys::CUmodule) };
+        // One that fails must not keep the others loaded: nobody could name them any more.
+        unloaded = unloaded.and(this.map_err(|e| failed("cuModuleUnload", e)));
     }
-    Ok(())
+    unloaded
 }
 
 impl Loaded {

@@ -4,6 +4,7 @@
 mod arguments;
 mod call;
 mod driver;
+mod injected;
 mod launching;
 mod loading;
 mod overlap;
