@@ -16,6 +16,7 @@ use crate::control::{
     ReleaseFn, ResetCountersFn, TakeOutputFn, TextFn,
 };
 use crate::counters::Counters;
+use crate::records::{KernelRecord, LaunchRecord};
 
 /// Chooses between real and virtual devices: `virtual` or `real`; unset or empty takes a real one
 /// where there is one.
@@ -337,7 +338,18 @@ impl Gpu {
         unsafe { (api.counters)(lease.handle, &mut counters) }.then_some(counters)
     }
 
-    /// Sets the counters to zero. On a real device it does nothing.
+    /// What each launch did since the lease began or the counters were last reset, the last 1024 of
+    /// them; `None` for a real device. A kernel that faulted is not among them.
+    pub fn launches(&self) -> Option<Vec<LaunchRecord>> {
+        serde_json::from_str(&self.text(control::TEXT_LAUNCHES)?).ok()
+    }
+
+    /// The same, summed by the kernel's name, for all launches; sorted by name.
+    pub fn kernels(&self) -> Option<Vec<KernelRecord>> {
+        serde_json::from_str(&self.text(control::TEXT_KERNELS)?).ok()
+    }
+
+    /// Sets the counters to zero and forgets the launches. On a real device it does nothing.
     pub fn reset_counters(&self) {
         if let Kind::Virtual { api, lease, .. } = &self.0 {
             // SAFETY: the function takes a handle only.

@@ -62,6 +62,11 @@ pub struct Config {
     pub memory_bytes: u64,
     /// Seed of every order the hardware leaves open.
     pub seed: u64,
+    /// Whether launches are traced: where their traffic goes, how often they read the same bytes,
+    /// what remains of it behind the L2 cache, and how many bytes they keep in flight; see
+    /// [`Traffic`](crate::Traffic). A traced launch runs on one host thread and takes about
+    /// three times as long.
+    pub trace: bool,
     /// Reserved for engine switches; 0.
     pub flags: u64,
 }
@@ -163,6 +168,7 @@ impl Config {
             workers,
             memory_bytes: 128 << 30,
             seed: 0,
+            trace: false,
             flags: 0,
         }
     }

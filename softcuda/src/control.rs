@@ -13,6 +13,7 @@ use crate::driver::calls;
 use crate::driver::state::{DRIVER, Device, lock};
 use crate::driver::status::Status;
 use crate::exec::LaunchShape;
+use crate::records::{Records, json};
 
 /// A number that every change of the sources changes, computed by the build script.
 pub(crate) fn build() -> u64 {
@@ -51,6 +52,9 @@ pub(crate) const TEXT_UNREAD_FAULT: u32 = 2;
 pub(crate) const TEXT_CALLS: u32 = 3;
 pub(crate) const TEXT_LEAKS: u32 = 4;
 pub(crate) const TEXT_UNREAD_LEAKS: u32 = 5;
+/// Lists of records, as JSON.
+pub(crate) const TEXT_LAUNCHES: u32 = 6;
+pub(crate) const TEXT_KERNELS: u32 = 7;
 
 /// What [`softcuda_command`] can be told to do.
 pub(crate) const COMMAND_HEAL: u32 = 0;
@@ -122,7 +126,11 @@ unsafe extern "C" fn softcuda_counters(handle: i32, out: *mut Counters) -> bool 
 
 #[unsafe(no_mangle)]
 extern "C" fn softcuda_reset_counters(handle: i32) {
-    with_device(handle, (), |device| device.notes().counters = Counters::default());
+    with_device(handle, (), |device| {
+        let mut notes = device.notes();
+        notes.counters = Counters::default();
+        notes.records = Records::default();
+    });
 }
 
 /// Copies a text, cut to `room` bytes, and answers its whole length, or -1 if there is none.
@@ -137,18 +145,17 @@ unsafe extern "C" fn softcuda_text(handle: i32, which: u32, out: *mut u8, room: 
             notes.unread_fault = false;
         }
         let text = match which {
-            TEXT_REPORT => notes.report.as_deref(),
-            TEXT_UNREAD_FAULT if notes.unread_fault => notes.report.as_deref(),
-            TEXT_KERNEL => notes.last_launch.as_ref().map(|launch| launch.kernel.as_str()),
-            _ => None,
-        };
-        let made = match which {
+            TEXT_REPORT => notes.report.clone(),
+            TEXT_UNREAD_FAULT if notes.unread_fault => notes.report.clone(),
+            TEXT_KERNEL => notes.last_launch.as_ref().map(|launch| launch.kernel.clone()),
             TEXT_CALLS => Some(lock(&device.calls).text()),
             TEXT_LEAKS => lock(&device.leaks).text(true),
             TEXT_UNREAD_LEAKS => device.leaks_at_end(),
+            TEXT_LAUNCHES => Some(json(&notes.records.launches)),
+            TEXT_KERNELS => Some(json(&notes.records.kernels.values().collect::<Vec<_>>())),
             _ => None,
         };
-        let Some(text) = text.or(made.as_deref()) else { return -1 };
+        let Some(text) = text else { return -1 };
         // SAFETY: no more than `room` bytes, for which the caller vouches.
         unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), out, text.len().min(room)) };
         text.len() as i64

@@ -2,13 +2,15 @@
 
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
+
 /// Counts of what kernels executed and asked of memory.
 ///
 /// An instruction counts as issued whether or not its predicate let any lane through, as NVIDIA's
 /// `inst_executed` does; thread instructions count the lanes that were let through. Plain 64-bit
 /// integers only: it crosses a C boundary.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Kernel launches.
     pub launches: u64,
@@ -21,7 +23,11 @@ pub struct Counters {
     /// Instructions executed by threads: lanes whose predicate was true.
     pub thread_instructions: u64,
     /// Warp instructions by class, indexed by [`OpClass`].
+    #[serde(with = "classes")]
     pub by_class: [u64; OpClass::COUNT],
+    /// Thread instructions by class, indexed by [`OpClass`].
+    #[serde(with = "classes")]
+    pub threads_by_class: [u64; OpClass::COUNT],
     /// Bytes that threads asked to read from global memory.
     pub global_read_bytes: u64,
     /// Bytes that threads asked to write to global memory, atomic operations included.
@@ -38,13 +44,21 @@ pub struct Counters {
     pub shared_read_bytes: u64,
     /// Bytes that threads wrote to shared memory, atomic operations included.
     pub shared_write_bytes: u64,
-    /// Passes over the 32 banks that the shared-memory requests need; one each without conflicts
-    /// for accesses of up to four bytes a lane.
+    /// Passes over the 32 banks that the shared-memory requests need. The lanes of a warp go
+    /// together if they access up to four bytes each, in two halves with eight, in four quarters
+    /// with sixteen; such a part needs as many passes as one bank has different words to give.
+    /// Atomic operations of lanes on one word need a pass each.
     pub shared_wavefronts: u64,
+    /// Passes beyond one for each part of a warp: what bank conflicts cost.
+    pub shared_bank_conflicts: u64,
     /// Requests of warps to shared memory.
     pub shared_requests: u64,
     /// Barriers that blocks completed.
     pub barriers: u64,
+    /// Barriers that clusters completed.
+    pub cluster_barriers: u64,
+    /// `bar.warp.sync` that warps executed.
+    pub warp_barriers: u64,
     /// Branches at which the lanes of a warp parted.
     pub divergent_branches: u64,
 }
@@ -61,6 +75,8 @@ pub enum OpClass {
     Double,
     /// The special-function unit: reciprocal, root, ex2, lg2, sin, cos, tanh, division.
     Mufu,
+    /// The same on pairs of f16 or bf16, which takes the unit two operations.
+    MufuPair,
     /// Conversions between types.
     Convert,
     /// Loads from global memory.
@@ -91,7 +107,7 @@ pub enum OpClass {
 
 impl OpClass {
     /// Number of classes.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// All classes, in the order of their indices.
     pub const ALL: [OpClass; OpClass::COUNT] = [
@@ -99,6 +115,7 @@ impl OpClass {
         OpClass::Fma,
         OpClass::Double,
         OpClass::Mufu,
+        OpClass::MufuPair,
         OpClass::Convert,
         OpClass::LoadGlobal,
         OpClass::StoreGlobal,
@@ -121,6 +138,7 @@ impl OpClass {
             OpClass::Fma => "fma",
             OpClass::Double => "double",
             OpClass::Mufu => "mufu",
+            OpClass::MufuPair => "mufu pair",
             OpClass::Convert => "convert",
             OpClass::LoadGlobal => "load global",
             OpClass::StoreGlobal => "store global",
@@ -143,6 +161,50 @@ impl Counters {
     pub fn class(&self, class: OpClass) -> u64 {
         self.by_class[class as usize]
     }
+
+    /// The thread instructions of one class.
+    pub fn threads(&self, class: OpClass) -> u64 {
+        self.threads_by_class[class as usize]
+    }
+
+    /// Operations of the special-function unit that threads executed; divided by the elements that
+    /// a kernel works on, how many it spends on each. Those inside f64 arithmetic are not counted.
+    pub fn mufu(&self) -> u64 {
+        self.threads(OpClass::Mufu) + 2 * self.threads(OpClass::MufuPair)
+    }
+
+    /// Lanes that an instruction executes on average, of 32: less where warps diverge, are not
+    /// full, or instructions are predicated. 0 before any instruction.
+    pub fn lanes_per_instruction(&self) -> f64 {
+        if self.warp_instructions == 0 {
+            return 0.0;
+        }
+        self.thread_instructions as f64 / self.warp_instructions as f64
+    }
+
+    /// The counts as JSON.
+    pub fn to_json(&self) -> String {
+        crate::records::json(self)
+    }
+}
+
+/// Counts by class are a map from the class's name in JSON; what is 0 is left out.
+mod classes {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::OpClass;
+
+    pub(super) fn serialize<S: Serializer>(counts: &[u64; OpClass::COUNT], out: S) -> Result<S::Ok, S::Error> {
+        let named = OpClass::ALL.iter().zip(counts).filter(|(_, count)| **count != 0);
+        out.collect_map(named.map(|(class, count)| (class.name(), count)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; OpClass::COUNT], D::Error> {
+        let named = BTreeMap::<String, u64>::deserialize(from)?;
+        Ok(OpClass::ALL.map(|class| named.get(class.name()).copied().unwrap_or(0)))
+    }
 }
 
 impl AddAssign for Counters {
@@ -155,6 +217,9 @@ impl AddAssign for Counters {
         for (mine, theirs) in self.by_class.iter_mut().zip(other.by_class) {
             *mine += theirs;
         }
+        for (mine, theirs) in self.threads_by_class.iter_mut().zip(other.threads_by_class) {
+            *mine += theirs;
+        }
         self.global_read_bytes += other.global_read_bytes;
         self.global_write_bytes += other.global_write_bytes;
         self.global_read_sectors += other.global_read_sectors;
@@ -164,8 +229,11 @@ impl AddAssign for Counters {
         self.shared_read_bytes += other.shared_read_bytes;
         self.shared_write_bytes += other.shared_write_bytes;
         self.shared_wavefronts += other.shared_wavefronts;
+        self.shared_bank_conflicts += other.shared_bank_conflicts;
         self.shared_requests += other.shared_requests;
         self.barriers += other.barriers;
+        self.cluster_barriers += other.cluster_barriers;
+        self.warp_barriers += other.warp_barriers;
         self.divergent_branches += other.divergent_branches;
     }
 }

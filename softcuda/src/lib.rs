@@ -85,6 +85,8 @@ mod config;
 mod control;
 mod driver;
 mod inject;
+mod records;
+mod traffic;
 
 #[doc(hidden)]
 pub mod counters;
@@ -103,3 +105,5 @@ pub use client::{Error, Gpu, LaunchInfo, driver_present, gpu, virtual_gpu};
 pub use config::Config;
 pub use counters::{Counters, OpClass};
 pub use inject::When;
+pub use records::{KernelRecord, LaunchRecord};
+pub use traffic::{Accesses, BufferTraffic, Traffic};

@@ -275,8 +275,12 @@ impl Launch {
         stream.submit(|device| {
             device.notes().last_launch = Some(LaunchRecord { kernel: function.info.name.clone(), shape });
             let module = &function.module.code;
-            match exec::run(module, function.entry, &shape, &params, &device.memory, &device.config) {
-                Ok(counters) => device.notes().counters += counters,
+            match exec::measure(module, function.entry, &shape, &params, &device.memory, &device.config) {
+                Ok(measured) => {
+                    let mut notes = device.notes();
+                    notes.counters += measured.counters;
+                    notes.records.add(&function.info.name, &shape, measured);
+                }
                 // Not an error of the launch, which has long returned on hardware, but of
                 // everything that follows.
                 Err(fault) => context.fault(&fault),

@@ -18,6 +18,7 @@ use crate::counters::Counters;
 use crate::exec::{self, EntryId, EntryInfo};
 use crate::fault::{Fault, FaultKind};
 use crate::memory::Memory;
+use crate::records::Records;
 
 /// Devices that can be leased at once.
 const SLOTS: usize = 256;
@@ -270,6 +271,7 @@ pub(crate) struct Allocation {
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) counters: Counters,
+    pub(crate) records: Records,
     pub(crate) report: Option<String>,
     /// The report is of a kernel's fault, and nobody has asked for it yet.
     pub(crate) unread_fault: bool,

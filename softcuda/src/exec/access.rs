@@ -14,6 +14,7 @@ use crate::ptx::Space;
 use super::registers::{LANES, Lanes64};
 use super::staging::{gather, spread};
 use super::state::{Problem, Shared, Step, Warp, Worker};
+use super::traffic::Kind;
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 const WINDOW_BITS: u32 = 48;
@@ -133,7 +134,7 @@ impl Worker<'_> {
                     self.counters.global_read_sectors +=
                         if consecutive(mask) { (end.div_ceil(32)) - start / 32 } else { sectors(at, mask, bytes) };
                 }
-                self.count_read(mask, bytes, count);
+                self.count_read(at, mask, bytes, count);
                 return Ok(());
             }
         }
@@ -141,15 +142,16 @@ impl Worker<'_> {
         if count {
             self.counters.global_read_sectors += sectors(at, mask, bytes);
         }
-        self.count_read(mask, bytes, count);
+        self.count_read(at, mask, bytes, count);
         Ok(())
     }
 
     #[inline(always)]
-    fn count_read(&mut self, mask: u32, bytes: usize, count: bool) {
+    fn count_read(&mut self, at: &Lanes64, mask: u32, bytes: usize, count: bool) {
         if count {
             self.counters.global_read_requests += 1;
             self.counters.global_read_bytes += u64::from(mask.count_ones()) * bytes as u64;
+            self.trace(Kind::Read, at, mask, bytes);
         }
     }
 
@@ -215,6 +217,7 @@ impl Worker<'_> {
         let length = mask.count_ones() as usize * bytes;
         self.counters.global_write_requests += 1;
         self.counters.global_write_bytes += length as u64;
+        self.trace(Kind::Write, at, mask, bytes);
         if run {
             if start & (bytes as u64 - 1) != 0 {
                 return Err(misaligned(first, start, bytes, "write"));

@@ -8,8 +8,10 @@ use crate::memory::{DEFINED, fill_bytes, scan_shadow};
 use crate::ptx::{Space, Type};
 
 use super::access::{addresses, lanes_of, sectors, spaces};
+use super::banks::atomic_wavefronts;
 use super::float::{self, bits, f, flush, from_bf16, from_f16, to_bf16, to_f16};
 use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+use super::traffic::Kind;
 use super::{LOCAL_WINDOW, SHARED_WINDOW};
 
 /// The value after an operation, or `None` to leave it.
@@ -174,10 +176,9 @@ impl Worker<'_> {
                 self.counters.global_write_requests += 1;
                 self.counters.global_write_bytes += u64::from(lanes.count_ones()) * size as u64;
                 self.counters.global_write_sectors += sectors(&at, lanes, size);
+                self.trace(Kind::Atomic, &at, lanes, size);
             } else {
-                self.counters.shared_requests += 1;
-                self.counters.shared_wavefronts += 1;
-                self.counters.shared_write_bytes += u64::from(lanes.count_ones()) * size as u64;
+                self.count_shared(atomic_wavefronts(&at, lanes, size), lanes, size, true);
             }
         }
         Ok(())

@@ -77,6 +77,7 @@ impl Block {
 
     /// Runs it until it is done, or waits for another block.
     pub(super) fn run(&mut self, worker: &mut Worker<'_>, run_warp: RunWarp) -> Result<Outcome, Fault> {
+        worker.trace_block(self.index);
         let mut order: Vec<usize> = (0..self.warps.len()).collect();
         let mut idle = 0;
         loop {
@@ -108,6 +109,7 @@ impl Block {
             if !alive {
                 worker.counters.blocks += 1;
                 worker.counters.warps += self.warps.len() as u64;
+                worker.trace_end_of_block(self.index);
                 return Ok(Outcome::Done);
             }
             if !ran {

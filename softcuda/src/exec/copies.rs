@@ -9,8 +9,10 @@ use crate::lower::op::{CpAsync, NONE};
 use crate::memory::{DEFINED, load_bytes};
 
 use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
+use super::banks::{parts, wavefronts};
 use super::registers::{LANES, Lanes32, Lanes64};
 use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+use super::traffic::Kind;
 
 /// A `cp.async` that some lanes have not waited for.
 pub(super) struct PendingCopy {
@@ -35,6 +37,12 @@ pub(super) struct Copies {
 }
 
 impl Copies {
+    /// Bytes that are still to be copied from global memory.
+    pub(super) fn outstanding(&self) -> u64 {
+        let bytes = |copy: &PendingCopy| lanes_of(copy.lanes).map(|lane| u64::from(copy.bytes[lane])).sum::<u64>();
+        self.pending.iter().map(bytes).sum()
+    }
+
     /// Forgets everything, for the next block.
     pub(super) fn clear(&mut self) {
         self.pending.clear();
@@ -79,10 +87,9 @@ impl Worker<'_> {
             reading |= u32::from(bytes[lane] != 0) << lane;
         }
         self.check_source(copy, &from, &bytes, reading, size)?;
-        self.check_target(shared, &to, mask, size)?;
-        self.counters.shared_requests += 1;
-        self.counters.shared_wavefronts += (size as u64).div_ceil(4);
-        self.counters.shared_write_bytes += u64::from(mask.count_ones()) * size as u64;
+        let run = self.check_target(shared, &to, mask, size)?;
+        let passes = if run { parts(mask, size) } else { wavefronts(&to, mask, size) };
+        self.count_shared(passes, mask, size, true);
         let (group, site) = (warp.copies.committed, copy.from.site);
         warp.copies.pending.push(PendingCopy { lanes: mask, to, from, bytes, size, site, group });
         Ok(())
@@ -101,6 +108,7 @@ impl Worker<'_> {
             && from[first].is_multiple_of(size as u64)
             && self.window(copy.from.site, from[first], length).is_some();
         self.counters.global_read_requests += 1;
+        self.trace_ranges(Kind::Read, lanes_of(reading).map(|lane| (from[lane], u64::from(bytes[lane]))));
         if whole {
             self.counters.global_read_bytes += length;
             self.counters.global_read_sectors += (from[first] + length).div_ceil(32) - from[first] / 32;
@@ -121,14 +129,15 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Makes the target unusable until the copy is delivered.
-    fn check_target(&mut self, shared: &mut Shared, to: &Lanes64, mask: u32, size: usize) -> Step {
+    /// Makes the target unusable until the copy is delivered. Returns whether its lanes are
+    /// contiguous.
+    fn check_target(&mut self, shared: &mut Shared, to: &Lanes64, mask: u32, size: usize) -> Step<bool> {
         let run = shared.check(to, mask, size, "asynchronous copy")?;
         if let (Some((start, length)), true) = (run, consecutive(mask)) {
             let states = &mut shared.state[start..start + length];
             if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
                 states.fill(PENDING);
-                return Ok(());
+                return Ok(true);
             }
         }
         for lane in lanes_of(mask) {
@@ -143,7 +152,7 @@ impl Worker<'_> {
             }
             states.fill(PENDING);
         }
-        Ok(())
+        Ok(run.is_some())
     }
 
     /// Closes the group of copies issued so far.

@@ -54,6 +54,7 @@ fn run_avx2(
 fn run(worker: &mut Worker<'_>, shared: &mut Shared, warp: &mut Warp, budget: u32) -> Result<(), (Box<Problem>, u32)> {
     let code: &[Inst] = &worker.launch.entry.code;
     let mut left = budget;
+    let traced = worker.tracer.is_some();
     worker.polls = 0;
     while left > 0 && worker.polls < POLLS {
         let Some(index) = warp.choose(code, shared) else { return Ok(()) };
@@ -69,8 +70,12 @@ fn run(worker: &mut Worker<'_>, shared: &mut Shared, warp: &mut Warp, budget: u3
         while left > 0 && lanes.pc < limit {
             left -= 1;
             let inst = &code[lanes.pc as usize];
+            let (pc, read) = (lanes.pc, worker.counters.global_read_bytes);
             if let Err(problem) = step(worker, shared, warp, code, inst, &mut lanes) {
                 return Err((problem, lanes.pc));
+            }
+            if traced {
+                worker.trace_flight(warp, pc, read);
             }
             if lanes.stop {
                 break;

@@ -11,6 +11,7 @@ use crate::lower::op::{AtomOp, NONE, Op};
 use crate::memory::Snapshot;
 use crate::ptx::Space;
 
+use super::Measured;
 use super::block::{Block, Outcome};
 use super::engine::run_warp;
 use super::state::{Launch, Worker};
@@ -38,23 +39,28 @@ fn communicates(entry: &Entry) -> bool {
     })
 }
 
-/// Blocks that fit on the device at once.
-fn residency(launch: &Launch<'_>) -> u64 {
+/// Blocks that fit on a multiprocessor at once, as far as threads and shared memory go: how many
+/// registers they need is up to ptxas.
+pub(super) fn resident_per_sm(launch: &Launch<'_>) -> u64 {
     let config = launch.config;
     let threads = u64::from(launch.threads().max(1));
     let mut per_sm = u64::from(config.max_threads_per_sm) / threads;
     per_sm = per_sm.min(u64::from(config.max_blocks_per_sm));
     let shared = launch.shared_bytes as u64 + u64::from(config.shared_reserved);
     let by_shared = u64::from(config.shared_per_sm).checked_div(shared);
-    per_sm = per_sm.min(by_shared.unwrap_or(u64::MAX));
-    (per_sm * u64::from(config.sm_count)).max(1)
+    per_sm.min(by_shared.unwrap_or(u64::MAX)).max(1)
+}
+
+/// Blocks that fit on the device at once.
+pub(super) fn residency(launch: &Launch<'_>) -> u64 {
+    resident_per_sm(launch) * u64::from(launch.config.sm_count)
 }
 
 /// Runs all blocks; the error is that of the lowest block that made one.
-pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Counters, Fault> {
+pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Measured, Fault> {
     let total: u64 = launch.shape.grid.iter().map(|&n| u64::from(n)).product();
     let wanted = u64::from(launch.config.workers.max(1)).min(total / BLOCKS_PER_WORKER).max(1);
-    if wanted == 1 || communicates(launch.entry) {
+    if wanted == 1 || launch.config.trace || communicates(launch.entry) {
         return run_together(launch, snapshot, total);
     }
     let next = AtomicU64::new(0);
@@ -97,13 +103,16 @@ pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Counters, 
     });
     match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some((_, fault)) => Err(fault),
-        None => Ok(sum.into_inner().unwrap_or_else(|e| e.into_inner())),
+        None => {
+            let counters = sum.into_inner().unwrap_or_else(|e| e.into_inner());
+            Ok(Measured { counters, traffic: None })
+        }
     }
 }
 
 /// Runs all blocks on this thread. A block that waits for others makes room for them, as long as
 /// they fit on the device together.
-fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<Counters, Fault> {
+fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<Measured, Fault> {
     let mut worker = Worker::new(launch, snapshot.windows());
     let run_warp = run_warp();
     let limit = residency(launch);
@@ -119,7 +128,8 @@ fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<
         } else if let Some(block) = resident.pop_front() {
             block
         } else {
-            return Ok(worker.totals());
+            let traffic = worker.tracer.take().map(|tracer| tracer.finish(launch));
+            return Ok(Measured { counters: worker.totals(), traffic });
         };
         let before = worker.progress;
         match block.run(&mut worker, run_warp)? {

@@ -7,8 +7,10 @@ mod alu;
 mod alu64;
 mod assertion;
 mod atomics;
+mod banks;
 mod barrier;
 mod block;
+mod cache;
 mod convert;
 mod copies;
 mod engine;
@@ -23,6 +25,7 @@ pub mod soft;
 mod staging;
 mod state;
 mod sync;
+mod traffic;
 mod undefined;
 
 use crate::config::Config;
@@ -31,6 +34,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::lower::{Entry, Program, lower};
 use crate::memory::Memory;
 use crate::ptx::{header, parse};
+use crate::traffic::Traffic;
 
 pub use crate::lower::Param as ParamInfo;
 pub use crate::ptx::{LoadError, LoadErrorKind};
@@ -183,12 +187,19 @@ fn registers(entry: &Entry) -> u32 {
     (entry.frame.pressure + 8).next_multiple_of(8).clamp(16, most)
 }
 
-/// Runs a kernel to completion. `params` is the packed parameter block, as [`EntryInfo`] lays it
-/// out. Independent blocks run on `config.workers` threads; the result does not depend on that.
+/// What a launch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Its counts.
+    pub counters: Counters,
+    /// Where its traffic went, if it was traced.
+    pub traffic: Option<Traffic>,
+}
+
+/// As [`measure`], for those who want the counts alone.
 ///
 /// # Errors
-/// The launch is impossible, or the kernel made an error: of all that are found, the one of the
-/// lowest block.
+/// As there.
 pub fn run(
     module: &Module,
     entry: EntryId,
@@ -197,6 +208,23 @@ pub fn run(
     memory: &Memory,
     config: &Config,
 ) -> Result<Counters, Fault> {
+    measure(module, entry, shape, params, memory, config).map(|measured| measured.counters)
+}
+
+/// Runs a kernel to completion. `params` is the packed parameter block, as [`EntryInfo`] lays it
+/// out. Independent blocks run on `config.workers` threads; the result does not depend on that.
+///
+/// # Errors
+/// The launch is impossible, or the kernel made an error: of all that are found, the one of the
+/// lowest block.
+pub fn measure(
+    module: &Module,
+    entry: EntryId,
+    shape: &LaunchShape,
+    params: &[u8],
+    memory: &Memory,
+    config: &Config,
+) -> Result<Measured, Fault> {
     let entry = &module.program.entries[entry.0];
     check(entry, shape, params, config)?;
     let (snapshot, tag) = memory.begin_launch();
@@ -211,9 +239,9 @@ pub fn run(
         files: &module.program.files,
         text: &module.text,
     };
-    let mut counters = grid::run(&launch, &snapshot)?;
-    counters.launches = 1;
-    Ok(counters)
+    let mut measured = grid::run(&launch, &snapshot)?;
+    measured.counters.launches = 1;
+    Ok(measured)
 }
 
 /// Refuses launches that no device of this configuration could make.

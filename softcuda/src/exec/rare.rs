@@ -48,6 +48,7 @@ pub(super) fn rare(
         },
         Op::WarpSync { members } => {
             let ready = warp.meet(members, active, true, code)?;
+            worker.counters.warp_barriers += u64::from(ready != 0);
             wait_for_members(lanes, active & !ready);
             return Ok(());
         }

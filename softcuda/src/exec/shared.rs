@@ -4,7 +4,8 @@ use crate::fault::FaultKind;
 use crate::memory::DEFINED;
 
 use super::access::{consecutive, contiguous, first_lane, lanes_of, misaligned};
-use super::registers::{LANES, Lanes64};
+use super::banks::{parts, wavefronts};
+use super::registers::Lanes64;
 use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
 
 impl Shared {
@@ -35,10 +36,13 @@ impl Shared {
 }
 
 impl Worker<'_> {
-    fn count_shared(&mut self, at: &Lanes64, mask: u32, bytes: usize, run: bool, write: bool) {
+    /// Counts a request, which takes `passes` over the banks.
+    #[inline(always)]
+    pub(super) fn count_shared(&mut self, passes: u64, mask: u32, bytes: usize, write: bool) {
         let total = u64::from(mask.count_ones()) * bytes as u64;
         self.counters.shared_requests += 1;
-        self.counters.shared_wavefronts += if run { (bytes as u64).div_ceil(4) } else { wavefronts(at, mask, bytes) };
+        self.counters.shared_wavefronts += passes;
+        self.counters.shared_bank_conflicts += passes - parts(mask, bytes);
         if write {
             self.counters.shared_write_bytes += total;
         } else {
@@ -49,7 +53,8 @@ impl Worker<'_> {
     #[inline(always)]
     pub(super) fn fetch_shared(&mut self, shared: &Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
         let run = shared.check(at, mask, bytes, "read")?;
-        self.count_shared(at, mask, bytes, run.is_some(), false);
+        let passes = if run.is_some() { parts(mask, bytes) } else { wavefronts(at, mask, bytes) };
+        self.count_shared(passes, mask, bytes, false);
         if let Some((start, length)) = run {
             let staged = first_lane(mask) * bytes;
             self.staging.bytes[staged..staged + length].copy_from_slice(&shared.bytes[start..start + length]);
@@ -95,7 +100,8 @@ impl Worker<'_> {
     pub(super) fn deposit_shared(&mut self, shared: &mut Shared, at: &Lanes64, mask: u32, bytes: usize) -> Step {
         self.progress += 1;
         let run = shared.check(at, mask, bytes, "write")?;
-        self.count_shared(at, mask, bytes, run.is_some(), true);
+        let passes = if run.is_some() { parts(mask, bytes) } else { wavefronts(at, mask, bytes) };
+        self.count_shared(passes, mask, bytes, true);
         if let (Some((start, length)), true) = (run, consecutive(mask) && !self.staging.partial) {
             let states = &mut shared.state[start..start + length];
             if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
@@ -167,30 +173,6 @@ impl Worker<'_> {
         }
         Ok(())
     }
-}
-
-/// Passes over the banks that a shared-memory access needs: the most distinct words in one bank,
-/// for each part of the warp whose lanes go together.
-fn wavefronts(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
-    let per_pass = (LANES * 4 / bytes.max(4)).max(1);
-    let mut total = 0;
-    for start in (0..LANES).step_by(per_pass) {
-        let mut words = [0u64; LANES];
-        let mut count = 0;
-        for lane in (start..start + per_pass).filter(|lane| mask >> lane & 1 != 0) {
-            for word in 0..bytes.div_ceil(4) as u64 {
-                let word = at[lane] / 4 + word;
-                if count < LANES && !words[..count].contains(&word) {
-                    words[count] = word;
-                    count += 1;
-                }
-            }
-        }
-        let mut banks = [0u8; 32];
-        words[..count].iter().for_each(|word| banks[(word % 32) as usize] += 1);
-        total += u64::from(banks.iter().copied().max().unwrap_or(0));
-    }
-    total
 }
 
 #[cold]

@@ -12,6 +12,7 @@ use super::LaunchShape;
 use super::copies::Copies;
 use super::registers::{LANES, Lanes32, Registers};
 use super::staging::Staging;
+use super::traffic::Tracer;
 
 /// What went wrong while lanes executed an operation; the engine adds where.
 #[derive(Debug)]
@@ -68,13 +69,17 @@ pub(super) struct Worker<'a> {
     pub(super) polls: u32,
     /// Grows whenever memory changes, a barrier completes or a thread exits.
     pub(super) progress: u64,
+    /// Where accesses go, if the launch is traced.
+    pub(super) tracer: Option<Box<Tracer>>,
 }
 
 impl<'a> Worker<'a> {
     pub(super) fn new(launch: &'a Launch<'a>, windows: Vec<Window>) -> Worker<'a> {
+        let tracer = launch.config.trace.then(|| Box::new(Tracer::new(launch, &windows)));
         Worker {
             launch,
             windows,
+            tracer,
             sites: vec![0; launch.entry.sites as usize],
             staging: Box::new(Staging::new()),
             counters: Counters::default(),
@@ -90,7 +95,8 @@ impl<'a> Worker<'a> {
         let mut counters = self.counters;
         counters.by_class.copy_from_slice(&self.issued[..OpClass::COUNT]);
         counters.warp_instructions = counters.by_class.iter().sum();
-        counters.thread_instructions = self.executed[..OpClass::COUNT].iter().sum();
+        counters.threads_by_class.copy_from_slice(&self.executed[..OpClass::COUNT]);
+        counters.thread_instructions = counters.threads_by_class.iter().sum();
         counters
     }
 }

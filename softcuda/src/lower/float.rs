@@ -236,7 +236,8 @@ impl<'a> Lowerer<'a, '_> {
                 Op::Half { f, t, m, d, a, b: a, c: a }
             }
         };
-        self.emit(OpClass::Mufu, op);
+        let pair = matches!(ty, Type::F16x2 | Type::Bf16x2);
+        self.emit(if pair { OpClass::MufuPair } else { OpClass::Mufu }, op);
         Ok(())
     }
 

@@ -25,3 +25,4 @@ mod warp;
 pub use allocate::Frame;
 pub use module::{Entry, Global, Param, Program, lower};
 pub use special::Special;
+pub use visit::Role;

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 
-use softcuda::exec::{LaunchShape, Module, run};
+use softcuda::exec::{LaunchShape, Measured, Module, measure};
 use softcuda::fault::{Fault, FaultKind};
 use softcuda::memory::Memory;
 use softcuda::{Config, Counters};
@@ -53,12 +53,22 @@ impl Device {
         dynamic_shared: u32,
         params: &[u64],
     ) -> Result<Counters, Fault> {
+        self.measure(text, (grid, block, dynamic_shared), params).map(|measured| measured.counters)
+    }
+
+    /// The same, with the traffic if the configuration asks for it.
+    pub fn measure(
+        &self,
+        text: &str,
+        (grid, block, dynamic_shared): (u32, u32, u32),
+        params: &[u64],
+    ) -> Result<Measured, Fault> {
         let module = Module::load(text, &self.memory).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let name = module.entries().next().unwrap().to_owned();
         let shape = LaunchShape { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [1, 1, 1], dynamic_shared };
         let bytes: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
         let entry = module.entry(&name).unwrap();
-        run(&module, entry, &shape, &bytes, &self.memory, &self.config)
+        measure(&module, entry, &shape, &bytes, &self.memory, &self.config)
     }
 }
 
