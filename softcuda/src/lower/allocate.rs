@@ -5,6 +5,9 @@
 //! column of the register file. A register that may be read before it is written on some path is
 //! live from the start, so it has its slot to itself until then and reads as undefined.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::context::Content;
 use super::op::{Inst, Op, PredRef};
 use super::special::Special;
@@ -89,7 +92,11 @@ fn blocks(code: &[Inst]) -> Vec<Block> {
         .collect()
 }
 
-/// Bit sets of registers, one per block.
+/// Bits that the sets of a kernel may have together: 256 MiB in each of three.
+const MAX_SET_BITS: usize = 1 << 31;
+
+/// Bit sets of registers, one per block. Only registers that some block reads without having
+/// written them have a place there: the others live inside one block.
 struct Sets {
     words: usize,
     bits: Vec<u64>,
@@ -105,17 +112,21 @@ impl Sets {
         &self.bits[set * self.words..(set + 1) * self.words]
     }
 
-    fn has(&self, set: usize, reg: u32) -> bool {
-        self.bits[set * self.words + reg as usize / 64] >> (reg % 64) & 1 != 0
-    }
-
-    fn insert(&mut self, set: usize, reg: u32) {
-        self.bits[set * self.words + reg as usize / 64] |= 1 << (reg % 64);
+    fn insert(&mut self, set: usize, place: u32) {
+        self.bits[set * self.words + place as usize / 64] |= 1 << (place % 64);
     }
 }
 
-/// Renumbers the registers of `code` from virtual ones to slots.
-pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Frame {
+/// The places that are set.
+fn ones(words: &[u64]) -> impl Iterator<Item = u32> {
+    words.iter().enumerate().flat_map(|(word, &bits)| {
+        (0..64).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| word as u32 * 64 + bit)
+    })
+}
+
+/// Renumbers the registers of `code` from virtual ones to slots; `None` if that needs too much
+/// memory.
+pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Option<Frame> {
     // Number densely the registers that occur: declarations are generous.
     let mut dense = vec![u32::MAX; contents.len()];
     let mut used = Vec::new();
@@ -129,7 +140,7 @@ pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Frame {
             *reg = *number;
         });
     }
-    let (intervals, unwritten) = intervals(code, &used);
+    let (intervals, unwritten) = intervals(code, &used)?;
     let mut frame = Frame::default();
     let mut slot_of = vec![0u32; used.len()];
     let mut next = 0;
@@ -169,44 +180,90 @@ pub(super) fn allocate(code: &mut [Inst], contents: &[Content]) -> Frame {
     for inst in code.iter_mut() {
         inst.op.visit(|reg, _| *reg = slot_of[*reg as usize]);
     }
-    frame
+    Some(frame)
 }
 
-/// The lifetimes of all registers that the kernel writes, by where they start, and the registers
-/// that may be read before they are written.
-fn intervals(code: &mut [Inst], used: &[Content]) -> (Vec<Interval>, Vec<u32>) {
-    let blocks = blocks(code);
-    let written = |reg: u32| matches!(used[reg as usize], Content::Narrow | Content::Wide);
-    let mut needs = Sets::new(blocks.len(), used.len());
-    let mut kills = Sets::new(blocks.len(), used.len());
+/// Registers that blocks read before they write them: a place in the sets for each, the registers
+/// by place, and the pairs of block and register.
+fn exposed(code: &mut [Inst], blocks: &[Block], used: &[Content]) -> (Vec<u32>, Vec<u32>, Vec<(usize, u32)>) {
+    let mut places = vec![u32::MAX; used.len()];
+    let mut registers = Vec::new();
+    let mut needs = Vec::new();
+    // The last block that wrote a register, or noted that it needs it.
+    let mut settled = vec![usize::MAX; used.len()];
     for (number, block) in blocks.iter().enumerate() {
         for inst in &mut code[block.start..block.end] {
             let partial = inst.guard != PredRef::TRUE;
             inst.op.visit(|&mut reg, role| {
-                let reads = role == Role::Use || partial;
-                if written(reg) && reads && !kills.has(number, reg) {
-                    needs.insert(number, reg);
+                if !written(used, reg) || settled[reg as usize] == number {
+                    return;
                 }
-                if written(reg) && role == Role::Def && !partial {
-                    kills.insert(number, reg);
+                settled[reg as usize] = number;
+                if role == Role::Use || partial {
+                    let place = &mut places[reg as usize];
+                    if *place == u32::MAX {
+                        *place = registers.len() as u32;
+                        registers.push(reg);
+                    }
+                    needs.push((number, *place));
+                }
+            });
+        }
+    }
+    (places, registers, needs)
+}
+
+fn written(used: &[Content], reg: u32) -> bool {
+    matches!(used[reg as usize], Content::Narrow | Content::Wide)
+}
+
+/// The lifetimes of all registers that the kernel writes, by where they start, and the registers
+/// that may be read before they are written; `None` if that is more than there is room for.
+fn intervals(code: &mut [Inst], used: &[Content]) -> Option<(Vec<Interval>, Vec<u32>)> {
+    let blocks = blocks(code);
+    let (places, registers, needs) = exposed(code, &blocks, used);
+    if blocks.len().checked_mul(registers.len())? > MAX_SET_BITS {
+        return None;
+    }
+    let mut kills = Sets::new(blocks.len(), registers.len());
+    for (number, block) in blocks.iter().enumerate() {
+        for inst in code[block.start..block.end].iter_mut().filter(|inst| inst.guard == PredRef::TRUE) {
+            inst.op.visit(|&mut reg, role| {
+                let place = places[reg as usize];
+                if role == Role::Def && place != u32::MAX {
+                    kills.insert(number, place);
                 }
             });
         }
     }
     // Live on entry to each block: needed there, or live later and not written there.
-    let mut live_in = needs;
-    let mut live_out = Sets::new(blocks.len(), used.len());
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for number in (0..blocks.len()).rev() {
-            for word in 0..live_in.words {
-                let out = blocks[number].next.iter().fold(0, |bits, &next| bits | live_in.get(next)[word]);
-                let at = number * live_in.words + word;
-                live_out.bits[at] = out;
-                let new = live_in.bits[at] | out & !kills.bits[at];
-                changed |= new != live_in.bits[at];
-                live_in.bits[at] = new;
+    let mut live_in = Sets::new(blocks.len(), registers.len());
+    for (number, place) in needs {
+        live_in.insert(number, place);
+    }
+    let mut live_out = Sets::new(blocks.len(), registers.len());
+    let mut before = vec![Vec::new(); blocks.len()];
+    for (number, block) in blocks.iter().enumerate() {
+        block.next.iter().for_each(|&next| before[next].push(number));
+    }
+    let mut work: Vec<usize> = (0..blocks.len()).collect();
+    let mut queued = vec![true; blocks.len()];
+    while let Some(number) = work.pop() {
+        queued[number] = false;
+        let mut changed = false;
+        for word in 0..live_in.words {
+            let out = blocks[number].next.iter().fold(0, |bits, &next| bits | live_in.get(next)[word]);
+            let at = number * live_in.words + word;
+            live_out.bits[at] = out;
+            let new = live_in.bits[at] | out & !kills.bits[at];
+            changed |= new != live_in.bits[at];
+            live_in.bits[at] = new;
+        }
+        if changed {
+            for &previous in &before[number] {
+                if !std::mem::replace(&mut queued[previous], true) {
+                    work.push(previous);
+                }
             }
         }
     }
@@ -217,17 +274,11 @@ fn intervals(code: &mut [Inst], used: &[Content]) -> (Vec<Interval>, Vec<u32>) {
     };
     for (number, block) in blocks.iter().enumerate() {
         for (set, at) in [(live_in.get(number), block.start), (live_out.get(number), block.end)] {
-            for (word, &bits) in set.iter().enumerate() {
-                let mut bits = bits;
-                while bits != 0 {
-                    touch(word as u32 * 64 + bits.trailing_zeros(), at);
-                    bits &= bits - 1;
-                }
-            }
+            ones(set).for_each(|place| touch(registers[place as usize], at));
         }
         for (at, inst) in code.iter_mut().enumerate().take(block.end).skip(block.start) {
             inst.op.visit(|&mut reg, _| {
-                if written(reg) {
+                if written(used, reg) {
                     touch(reg, at);
                 }
             });
@@ -240,8 +291,9 @@ fn intervals(code: &mut [Inst], used: &[Content]) -> (Vec<Interval>, Vec<u32>) {
         .map(|(reg, range)| Interval { reg: reg as u32, start: range.0, end: range.1 })
         .collect();
     intervals.sort_by_key(|interval| (interval.start, interval.reg));
-    let unwritten = (0..used.len() as u32).filter(|&reg| live_in.has(0, reg)).collect();
-    (intervals, unwritten)
+    let mut unwritten: Vec<u32> = ones(live_in.get(0)).map(|place| registers[place as usize]).collect();
+    unwritten.sort_unstable();
+    Some((intervals, unwritten))
 }
 
 /// Gives each interval the lowest index that is free, and returns how many there are. An index is
@@ -249,24 +301,20 @@ fn intervals(code: &mut [Inst], used: &[Content]) -> (Vec<Interval>, Vec<u32>) {
 /// operations read all of their operands first.
 fn scan<'i>(intervals: impl Iterator<Item = &'i Interval>) -> (Vec<(u32, u32)>, u32) {
     let mut assignment = Vec::new();
-    let mut active: Vec<(u32, u32)> = Vec::new();
-    let mut free: Vec<u32> = Vec::new();
+    let mut active: BinaryHeap<Reverse<(u32, u32)>> = BinaryHeap::new();
+    let mut free: BinaryHeap<Reverse<u32>> = BinaryHeap::new();
     let mut count = 0;
     for interval in intervals {
-        active.retain(|&(end, index)| {
-            let lives = end > interval.start;
-            if !lives {
-                free.push(index);
-            }
-            lives
-        });
-        free.sort_unstable_by(|a, b| b.cmp(a));
-        let index = free.pop().unwrap_or_else(|| {
-            count += 1;
-            count - 1
-        });
+        while let Some(&Reverse((end, index))) = active.peek()
+            && end <= interval.start
+        {
+            active.pop();
+            free.push(Reverse(index));
+        }
+        let index = free.pop().map_or(count, |Reverse(index)| index);
+        count = count.max(index + 1);
         // What is written and never read takes its slot too, or it would clobber another result.
-        active.push((interval.end.max(interval.start + 1), index));
+        active.push(Reverse((interval.end.max(interval.start + 1), index)));
         assignment.push((interval.reg, index));
     }
     (assignment, count)

@@ -1,5 +1,7 @@
 //! Statements: scopes, declarations, labels, instructions, inlined calls.
 
+use std::collections::HashMap;
+
 use crate::counters::OpClass;
 use crate::ptx::{Function, Instruction, LoadError, Operand, Space, Statement, Type, Variable};
 
@@ -10,29 +12,39 @@ use super::parts::Parts;
 /// How deep calls may nest. Deeper ones are most likely recursion through many functions.
 const MAX_CALLS: usize = 64;
 
-/// The labels and branch tables declared directly in the braces that begin at `statements[0]`.
-fn declared_labels<'a>(lowerer: &mut Lowerer<'a, '_>, statements: &[Statement<'a>]) -> Result<Scope<'a>, LoadError> {
+/// The labels and branch tables of a body: those outside of all inner braces, and those declared
+/// directly in the braces that begin at each place.
+fn declared_labels<'a>(
+    lowerer: &mut Lowerer<'a, '_>,
+    statements: &[Statement<'a>],
+) -> Result<(Scope<'a>, HashMap<usize, Scope<'a>>), LoadError> {
+    let mut finished = HashMap::new();
+    let mut outer = Vec::new();
     let mut scope = Scope::default();
-    let mut depth = 0u32;
-    for statement in statements {
+    let mut start = 0;
+    for (index, statement) in statements.iter().enumerate() {
         match statement {
-            Statement::Open => depth += 1,
-            Statement::Close if depth == 0 => break,
-            Statement::Close => depth -= 1,
-            Statement::Label(name, line) if depth == 0 => {
+            Statement::Open => outer.push((std::mem::replace(&mut start, index), std::mem::take(&mut scope))),
+            Statement::Close => {
+                if let Some((before, around)) = outer.pop() {
+                    finished.insert(start, std::mem::replace(&mut scope, around));
+                    start = before;
+                }
+            }
+            Statement::Label(name, line) => {
                 let label = lowerer.new_label();
                 if scope.labels.insert(name, label).is_some() {
                     let text = format!("the label `{name}` is declared twice");
                     return Err(LoadError::symbol(*line, text));
                 }
             }
-            Statement::Targets(name, targets, _) if depth == 0 => {
+            Statement::Targets(name, targets, _) => {
                 scope.tables.insert(name, targets.clone());
             }
             _ => {}
         }
     }
-    Ok(scope)
+    Ok((scope, finished))
 }
 
 impl<'a, 'm> Lowerer<'a, 'm> {
@@ -47,14 +59,11 @@ impl<'a, 'm> Lowerer<'a, 'm> {
 
     fn body(&mut self, function: &'m Function<'a>) -> Result<(), LoadError> {
         let statements = function.body.as_deref().unwrap_or(&[]);
-        let scope = declared_labels(self, statements)?;
+        let (scope, mut inner) = declared_labels(self, statements)?;
         self.scopes.push(scope);
         for (index, statement) in statements.iter().enumerate() {
             match statement {
-                Statement::Open => {
-                    let scope = declared_labels(self, &statements[index + 1..])?;
-                    self.scopes.push(scope);
-                }
+                Statement::Open => self.scopes.push(inner.remove(&index).unwrap_or_default()),
                 Statement::Close => {
                     self.scopes.pop();
                 }

@@ -10,9 +10,9 @@ use super::op::{Inst, NONE, Op, PredRef, Reg};
 use super::parts::Parts;
 use super::special::Special;
 
-/// Virtual registers, predicates and operations that one kernel may have after inlining; more is
+/// Virtual registers, predicates, branch targets and operations that one kernel may have after inlining; more is
 /// a mistake or malice.
-const MAX_CODE: usize = 1 << 22;
+const MAX_CODE: usize = 1 << 20;
 
 /// What a virtual register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +70,8 @@ pub(super) struct Lowerer<'a, 'm> {
     pub(super) locations: Vec<(u32, u32)>,
     pub(super) contents: Vec<Content>,
     pub(super) predicates: u32,
+    /// Entries of all branch tables.
+    pub(super) targets: usize,
     pub(super) labels: Vec<Option<u32>>,
     pub(super) local_bytes: u64,
     pub(super) sites: u32,
@@ -97,6 +99,7 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             contents: Vec::new(),
             // Predicate 0 is always true.
             predicates: 1,
+            targets: 0,
             labels: Vec::new(),
             local_bytes: 0,
             sites: 0,
@@ -129,7 +132,8 @@ impl<'a, 'm> Lowerer<'a, 'm> {
     }
 
     pub(super) fn check_size(&self) -> Result<(), LoadError> {
-        if self.code.len().max(self.contents.len()) > MAX_CODE {
+        let largest = self.code.len().max(self.contents.len()).max(self.predicates as usize).max(self.targets);
+        if largest > MAX_CODE {
             return Err(LoadError::unsupported(self.line, "a kernel of that size"));
         }
         Ok(())

@@ -27,6 +27,8 @@ impl<'a> Lowerer<'a, '_> {
                 let index = self.source(index, Type::U32, parts)?;
                 let names = self.scopes.iter().rev().find_map(|scope| scope.tables.get(table)).cloned();
                 let names = names.ok_or_else(|| self.unknown(table))?;
+                self.targets += names.len();
+                self.check_size()?;
                 let targets: Result<Box<[u32]>, LoadError> =
                     names.iter().map(|name| self.look_up_label(name)).collect();
                 Op::Brx { index, targets: targets? }

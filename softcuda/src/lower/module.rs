@@ -14,6 +14,8 @@ use super::op::Inst;
 const MAX_SHARED: u64 = 1 << 24;
 /// Local memory of a thread, as on NVIDIA's devices.
 const MAX_LOCAL: u64 = 512 << 10;
+/// Bytes of a module's variables in device memory. They are written when it is loaded.
+const MAX_GLOBAL: u64 = 1 << 30;
 /// Bytes of kernel parameters, as on NVIDIA's devices.
 const MAX_PARAM: u64 = 32_764;
 
@@ -223,6 +225,11 @@ fn declare<'a>(
         return Err(twice());
     }
     let bytes = variable.bytes().unwrap_or(0);
+    let held: u64 = globals.iter().map(|global| global.bytes).sum();
+    if held.saturating_add(bytes) > MAX_GLOBAL {
+        let text = format!("no room for `{name}`: a module's variables may have a GiB");
+        return Err(LoadError::new(LoadErrorKind::OutOfMemory, line, text));
+    }
     let (address, size) = (allocate_variable(variable, bytes.max(1), memory)?, bytes);
     globals.push(Global { name: name.to_owned(), address, bytes: size });
     let space = variable.space;
@@ -410,7 +417,8 @@ fn lower_entry<'a>(tree: &Tree<'a>, symbols: &Symbols<'a>, function: &Function<'
     let local_bytes = lowerer.local_bytes as u32;
     let (predicates, sites) = (lowerer.predicates, lowerer.sites);
     let (mut code, lines, locations, contents) = lowerer.into_code()?;
-    let frame = allocate(&mut code, &contents);
+    let frame =
+        allocate(&mut code, &contents).ok_or_else(|| LoadError::unsupported(function.line, "a kernel of that size"))?;
     Ok(Entry {
         name: function.name.to_owned(),
         code,

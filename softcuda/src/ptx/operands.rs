@@ -8,6 +8,9 @@ use super::{LoadError, Type};
 /// How deep vectors and initial values may nest: mutated text must not exhaust the stack.
 const MAX_DEPTH: u32 = 8;
 
+/// Initial values of a variable, zeros between them included.
+const MAX_VALUES: usize = 1 << 20;
+
 impl<'a> Parser<'_, 'a> {
     pub(super) fn operand(&mut self, depth: u32) -> Result<Operand<'a>, LoadError> {
         if depth > MAX_DEPTH {
@@ -146,12 +149,15 @@ impl<'a> Parser<'_, 'a> {
                 values.extend(nested);
                 // As many as the text could hold, so that a huge dimension costs nothing.
                 let missing = inner_count.unwrap_or(0).saturating_sub(given);
-                if missing > 1 << 20 {
+                if missing > MAX_VALUES as u64 {
                     return Err(LoadError::unsupported(line, "initial value that sparse"));
                 }
                 values.extend((0..missing).map(|_| Init::Bits(0)));
             } else {
                 values.push(self.init_value(ty)?);
+            }
+            if values.len() > MAX_VALUES {
+                return Err(LoadError::unsupported(self.line(), "that many initial values"));
             }
             if limit.is_some_and(|limit| values.len() as u64 > limit) {
                 return Err(LoadError::syntax(self.line(), "too many initial values"));

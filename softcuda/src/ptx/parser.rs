@@ -4,6 +4,9 @@ use super::lexer::{Token, TokenKind, tokens};
 use super::tree::{Function, Instruction, Linkage, Space, Statement, Target, Tree, Variable};
 use super::{LoadError, Type};
 
+/// How deep braces may nest: names are looked up from level to level.
+const MAX_NESTING: u32 = 1 << 14;
+
 /// Registers that one `name<N>` may declare.
 const MAX_RANGE: u64 = 1 << 20;
 
@@ -453,6 +456,9 @@ impl<'a> Parser<'_, 'a> {
                 Some(TokenKind::Mark(b'{')) => {
                     self.at += 1;
                     depth += 1;
+                    if depth > MAX_NESTING {
+                        return Err(LoadError::unsupported(line, "braces that deep"));
+                    }
                     body.push(Statement::Open);
                 }
                 Some(TokenKind::Mark(b'}')) => {
