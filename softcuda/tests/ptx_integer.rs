@@ -107,6 +107,13 @@ fn carries() {
         |a, b, c| a.wrapping_mul(b).wrapping_add(c),
     );
     check64("add.cc.u64 %rd1, %a, %b; addc.u64 %d, 0, 0;", |a, b, _| u64::from(a.checked_add(b).is_none()));
+    // A subtraction leaves the carry of the sum with the complement: 1 where nothing is borrowed.
+    check64("sub.cc.u64 %rd1, %a, %b; addc.u64 %d, 0, 0;", |a, b, _| u64::from(a >= b));
+    check64("sub.cc.u64 %rd1, %a, %b; subc.u64 %d, 0, 0;", |a, b, _| if a >= b { 0 } else { u64::MAX });
+    check64(
+        "add.cc.u64 %rd1, %a, %b; subc.u64 %d, 0, 0;",
+        |a, b, _| if a.checked_add(b).is_none() { 0 } else { u64::MAX },
+    );
 }
 
 #[test]

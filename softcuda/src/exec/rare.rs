@@ -1,7 +1,7 @@
 //! Operations that are not worth a place in the hot loop.
 
 use crate::fault::FaultKind;
-use crate::lower::op::{Clock, Inst, NONE, Op, Reg};
+use crate::lower::op::{CarryOp, Clock, Inst, NONE, Op, Reg};
 use crate::ptx::Space;
 
 use super::alu;
@@ -281,6 +281,9 @@ fn carry(r: &mut Registers, op: &Op, active: u32) {
     if reads {
         hazy |= active & !r.carry_defined;
     }
+    // The flag that is kept is the carry of the sum with the complement, which is there when there is
+    // no borrow: NVRTC's division of 128-bit integers reads it with `addc` after `subc.cc`.
+    let complement = f == CarryOp::Sub;
     let (mut results, mut out) = ([0u64; LANES], 0u32);
     for (lane, result) in results.iter_mut().enumerate() {
         let value = |reg: Reg| match reg {
@@ -288,10 +291,10 @@ fn carry(r: &mut Registers, op: &Op, active: u32) {
             reg if wide => r.get64(reg)[lane],
             reg => u64::from(r.get32(reg)[lane]),
         };
-        let carry_in = reads && r.carry >> lane & 1 != 0;
+        let carry_in = reads && (r.carry >> lane & 1 != 0) != complement;
         let (value, carry_out) = alu64::carry(f, wide, [value(a), value(b), value(c)], carry_in);
         *result = value;
-        out |= u32::from(carry_out) << lane;
+        out |= u32::from(carry_out != complement) << lane;
     }
     if writes {
         r.carry = (r.carry & !active) | (out & active);

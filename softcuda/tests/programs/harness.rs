@@ -1,0 +1,208 @@
+//! Runs a program as every compiler makes it, in several orders, clean and with each planted bug.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use softcuda::exec::{LaunchShape, Module, run};
+use softcuda::fault::Fault;
+use softcuda::{Config, Counters};
+
+use crate::nvrtc;
+use crate::planted::{self, Bug};
+use crate::ptx_support::Device;
+
+/// A program: its name is that of its source.
+pub struct Program {
+    pub name: &'static str,
+    /// The lowest architecture that has what it uses.
+    pub arch: u32,
+    /// Launches it for several sizes and compares with an oracle.
+    pub test: Test,
+}
+
+pub type Test = fn(&Run) -> Result<(), Fault>;
+
+/// A list of programs, and a test for each.
+macro_rules! programs {
+    ($($name:ident $arch:literal)*) => {
+        pub const PROGRAMS: &[$crate::harness::Program] = &[
+            $($crate::harness::Program { name: stringify!($name), arch: $arch, test: $name },)*
+        ];
+        mod runs {
+            $(#[test]
+            fn $name() {
+                let program = super::PROGRAMS.iter().find(|program| program.name == stringify!($name));
+                $crate::harness::check(program.unwrap());
+            })*
+        }
+    };
+}
+pub(crate) use programs;
+
+/// One way to run a program.
+pub struct Run {
+    pub device: Device,
+    /// The planted bug, 0 for none: some need the host's help.
+    pub bug: u32,
+    module: Module,
+}
+
+/// What one kernel argument is.
+pub trait Argument {
+    fn push(&self, params: &mut Vec<u8>);
+}
+
+macro_rules! arguments {
+    ($($ty:ty)*) => {$(
+        impl Argument for $ty {
+            fn push(&self, params: &mut Vec<u8>) {
+                let bytes = self.to_le_bytes();
+                params.resize(params.len().next_multiple_of(bytes.len()), 0);
+                params.extend(bytes);
+            }
+        }
+    )*};
+}
+arguments!(u16 i32 u32 u64 i64 f32 f64);
+
+/// A parameter block.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => {{
+        let mut params = Vec::new();
+        $($crate::harness::Argument::push(&$value, &mut params);)*
+        params
+    }};
+}
+pub(crate) use args;
+
+/// One, two or three dimensions.
+pub trait Dimensions {
+    fn dims(self) -> [u32; 3];
+}
+
+impl Dimensions for u32 {
+    fn dims(self) -> [u32; 3] {
+        [self, 1, 1]
+    }
+}
+
+impl Dimensions for (u32, u32) {
+    fn dims(self) -> [u32; 3] {
+        [self.0, self.1, 1]
+    }
+}
+
+/// A grid of blocks.
+pub fn shape(grid: impl Dimensions, block: impl Dimensions) -> LaunchShape {
+    LaunchShape { grid: grid.dims(), block: block.dims(), cluster: [1; 3], dynamic_shared: 0 }
+}
+
+/// The same with dynamic shared memory.
+pub fn shared(shape: LaunchShape, dynamic_shared: usize) -> LaunchShape {
+    LaunchShape { dynamic_shared: dynamic_shared as u32, ..shape }
+}
+
+impl Run {
+    pub fn upload<T: Copy>(&self, values: &[T]) -> u64 {
+        self.device.upload(values)
+    }
+
+    pub fn zeros<T: Copy + Default>(&self, count: usize) -> u64 {
+        self.upload(&vec![T::default(); count])
+    }
+
+    /// Memory that nothing has written.
+    pub fn alloc<T>(&self, count: usize) -> u64 {
+        self.device.memory.alloc((size_of::<T>() * count) as u64).unwrap()
+    }
+
+    pub fn free(&self, address: u64) {
+        self.device.memory.free(address).unwrap();
+    }
+
+    pub fn download<T: Copy + Default>(&self, address: u64, count: usize) -> Vec<T> {
+        self.device.download(address, count)
+    }
+
+    pub fn launch(&self, kernel: &str, shape: LaunchShape, params: &[u8]) -> Result<Counters, Fault> {
+        let entry = self.module.entry(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
+        run(&self.module, entry, &shape, params, &self.device.memory, &self.device.config)
+    }
+}
+
+/// A program's PTX, and where it is from.
+struct Compiled {
+    origin: String,
+    arch: u32,
+    text: String,
+}
+
+/// By every NVRTC for every architecture, or what is checked in. Programs with bugs are made for
+/// the lowest and the highest architecture.
+fn compiled(name: &str, lowest: u32, bug: u32) -> Vec<Compiled> {
+    let source = nvrtc::source(name);
+    if nvrtc::all().is_empty() {
+        let own = nvrtc::checked_in(name, bug);
+        let path = if own.exists() { own } else { nvrtc::checked_in(name, 0) };
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        return vec![Compiled { origin: "checked-in PTX".to_owned(), arch: lowest, text }];
+    }
+    let mut all = Vec::new();
+    for nvrtc in nvrtc::all() {
+        let known = |arch: &u32| *arch >= lowest && nvrtc.architectures.contains(&(*arch as i32));
+        let mut archs: Vec<u32> = [75, 80, 90, 100].into_iter().filter(known).collect();
+        if bug != 0 && archs.len() > 2 {
+            archs = vec![archs[0], archs[archs.len() - 1]];
+        }
+        for arch in archs {
+            let (major, minor) = nvrtc.version;
+            let origin = format!("NVRTC {major}.{minor} for compute_{arch}");
+            all.push(Compiled { origin, arch, text: nvrtc.compile(name, &source, arch, bug) });
+        }
+    }
+    all
+}
+
+/// Seeds of the orders in which programs run.
+const SEEDS: [u64; 4] = [0, 1, 2, 0x5eed];
+
+/// Runs a program clean, then with each of its bugs.
+pub fn check(program: &Program) {
+    everywhere(program, 0, |result| {
+        if let Err(fault) = result {
+            panic!("a correct program: {fault}");
+        }
+    });
+    for bug in planted::bugs(program.name, &nvrtc::source(program.name)) {
+        everywhere(program, bug.number, |result| found(&bug, result));
+    }
+}
+
+/// The report must be of the right kind and name a line that the source marks.
+fn found(bug: &Bug, result: Result<(), Fault>) {
+    let Err(fault) = result else { panic!("not found: {}", bug.check.name) };
+    assert_eq!(fault.kind, bug.check.kind, "{} expected: {fault}", bug.check.name);
+    assert!(fault.detail.contains(bug.check.says), "{:?} expected: {fault}", bug.check.says);
+    let line = fault.source.as_ref().map(|(_, line)| *line);
+    assert!(line.is_some_and(|line| bug.lines.contains(&line)), "lines {:?} expected: {fault}", bug.lines);
+}
+
+fn everywhere(program: &Program, bug: u32, judge: impl Fn(Result<(), Fault>)) {
+    let name = program.name;
+    for compiled in compiled(name, program.arch, bug) {
+        // Versions differ in the code, seeds in the order: half of the pairs see all of either.
+        let seeds = if nvrtc::all().is_empty() { &SEEDS[..] } else { &SEEDS[1..3] };
+        for &seed in seeds {
+            let mut device = Device::new();
+            device.config = Config::capability(compiled.arch / 10, compiled.arch % 10);
+            (device.config.seed, device.config.workers) = (seed, 1 + seed as u32 % 2);
+            let module = Module::load(&compiled.text, &device.memory);
+            let module = module.unwrap_or_else(|e| panic!("{name}, {}: {e}", compiled.origin));
+            let run = Run { device, bug, module };
+            let judged = catch_unwind(AssertUnwindSafe(|| judge((program.test)(&run))));
+            if let Err(panic) = judged {
+                eprintln!("{name}.cu, BUG={bug}, {}, seed {seed:#x}", compiled.origin);
+                resume_unwind(panic);
+            }
+        }
+    }
+}
