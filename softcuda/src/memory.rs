@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+mod reach;
 
 use crate::fault::{Fault, FaultKind};
 
@@ -29,6 +31,9 @@ const PRINT_BUFFER: usize = 1 << 20;
 
 /// Least distance between two allocations.
 const GAP: u64 = 1 << 20;
+
+/// Freed allocations that are remembered; of the device's own, the oldest have the lowest addresses.
+const FREED: usize = 1 << 16;
 
 /// Log2 of the size of the regions in the map of what kernels wrote.
 const REGION_SHIFT: u32 = 16;
@@ -75,6 +80,10 @@ pub enum BadFree {
 struct Mapping {
     start: *mut u8,
     length: usize,
+    /// Where the bytes are: at the start, or in memory of the host's.
+    data: *mut u8,
+    /// Offset of the shadow.
+    shadow: usize,
 }
 
 // SAFETY: a mapping is plain memory that belongs to no thread; all access to it is by relaxed
@@ -84,7 +93,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(length: usize) -> Option<Mapping> {
+    /// A mapping for the bytes, with their shadow at this offset.
+    fn new(length: usize, shadow: usize) -> Option<Mapping> {
         // SAFETY: an anonymous private mapping at an address of the kernel's choice touches
         // nothing that exists.
         let start = unsafe {
@@ -97,7 +107,20 @@ impl Mapping {
                 0,
             )
         };
-        (start != libc::MAP_FAILED).then_some(Mapping { start: start.cast(), length })
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        let start: *mut u8 = start.cast();
+        Some(Mapping { start, length, data: start, shadow })
+    }
+
+    /// A mapping for the shadow only, of bytes that are the host's.
+    fn of_host(data: *mut u8, length: usize) -> Option<Mapping> {
+        let shadow = Mapping::new(length, 0)?;
+        // Taken apart by hand: a mapping that is dropped is unmapped.
+        let (start, length) = (shadow.start, shadow.length);
+        std::mem::forget(shadow);
+        Some(Mapping { start, length, data, shadow: 0 })
     }
 }
 
@@ -114,15 +137,17 @@ pub(crate) struct Allocation {
     base: u64,
     size: u64,
     read_only: bool,
+    /// Its address is the host's own, and it takes none of the device's memory.
+    of_host: bool,
     mapping: Mapping,
 }
 
 impl Allocation {
     fn window(&self) -> Window {
         let padded = self.size.next_multiple_of(8) as usize;
-        let data = self.mapping.start;
-        // SAFETY: the mapping holds `padded` data bytes, `padded` shadow bytes and the region map.
-        let (shadow, regions) = unsafe { (data.add(padded), data.add(2 * padded)) };
+        let Mapping { start, data, shadow, .. } = self.mapping;
+        // SAFETY: from that offset on, the mapping holds `padded` shadow bytes and the region map.
+        let (shadow, regions) = unsafe { (start.add(shadow), start.add(shadow + padded)) };
         let Allocation { base, size, read_only, .. } = *self;
         Window { base, size, data, shadow, regions, read_only }
     }
@@ -176,7 +201,7 @@ impl Snapshot {
 }
 
 struct State {
-    /// Live allocations in ascending order: bases only ever grow.
+    /// Live allocations in ascending order. The bases of the device's own only ever grow.
     live: Arc<Vec<Arc<Allocation>>>,
     freed: BTreeMap<u64, u64>,
     next: u64,
@@ -192,6 +217,8 @@ pub struct Memory {
     limit: AtomicU64,
     window: Range<u64>,
     state: RwLock<State>,
+    /// Devices whose memory kernels of this one may use as well.
+    peers: RwLock<Vec<Weak<Memory>>>,
     /// What kernels printed and the host has not taken yet.
     printed: Mutex<Vec<u8>>,
 }
@@ -203,7 +230,13 @@ impl Memory {
         let state =
             State { live: Arc::new(Vec::new()), freed: BTreeMap::new(), next: start + GAP, used: 0, launches: 0 };
         let window = start..start + (1 << WINDOW_SHIFT);
-        Memory { limit: AtomicU64::new(limit), window, state: RwLock::new(state), printed: Mutex::default() }
+        Memory {
+            limit: AtomicU64::new(limit),
+            window,
+            state: RwLock::new(state),
+            peers: RwLock::default(),
+            printed: Mutex::default(),
+        }
     }
 
     /// Appends to what kernels printed. As in the buffer that hardware has for it, the oldest text
@@ -260,10 +293,11 @@ impl Memory {
         }
         let padded = bytes.next_multiple_of(8);
         let length = 2 * padded + (bytes >> REGION_SHIFT) + 8;
-        let mapping = Mapping::new(length as usize).ok_or(error)?;
+        let mapping = Mapping::new(length as usize, padded as usize).ok_or(error)?;
         state.next = next;
         state.used += bytes;
-        let allocation = Arc::new(Allocation { base, size: bytes, read_only, mapping });
+        let allocation = Arc::new(Allocation { base, size: bytes, read_only, of_host: false, mapping });
+        // All host addresses are below those of devices.
         Arc::make_mut(&mut state.live).push(allocation);
         Ok(base)
     }
@@ -284,7 +318,12 @@ impl Memory {
         };
         let allocation = Arc::make_mut(&mut state.live).remove(index);
         state.freed.insert(allocation.base, allocation.size);
-        state.used -= allocation.size;
+        if state.freed.len() > FREED {
+            state.freed.pop_first();
+        }
+        if !allocation.of_host {
+            state.used -= allocation.size;
+        }
         Ok(())
     }
 
@@ -402,13 +441,19 @@ impl Memory {
 
     /// What a new launch works with: the allocations, and the tag of what it writes.
     pub(crate) fn begin_launch(&self) -> (Snapshot, u8) {
+        let of_peers = self.of_peers();
         let mut state = self.state_mut();
         let tag = (state.launches % u64::from(TAGS)) as u8 + 1;
         if state.launches > 0 && tag == 1 {
             state.live.iter().for_each(|allocation| forget_tags(&allocation.window()));
         }
         state.launches += 1;
-        (Snapshot { live: state.live.clone() }, tag)
+        let mut live = state.live.clone();
+        if !of_peers.is_empty() {
+            Arc::make_mut(&mut live).extend(of_peers);
+            Arc::make_mut(&mut live).sort_unstable_by_key(|allocation| allocation.base);
+        }
+        (Snapshot { live }, tag)
     }
 
     /// Why an access of a kernel or of the host is wrong.

@@ -17,8 +17,8 @@ const TEXTURE_LIMITS: &[(i32, i32)] = &[
 
 /// The value of an attribute, or `None` for a number that is no attribute.
 ///
-/// What this driver does not do (managed memory, mapped host memory, stream memory operations,
-/// virtual memory management, interprocess handles) is reported as absent, so that well-behaved
+/// What this driver does not do (stream memory operations, virtual memory management,
+/// interprocess handles) is reported as absent, so that well-behaved
 /// code never asks for it.
 pub(crate) fn value(config: &Config, ordinal: usize, attribute: i32) -> Option<i32> {
     if let Some((_, value)) = TEXTURE_LIMITS.iter().find(|(number, _)| *number == attribute) {
@@ -43,7 +43,7 @@ pub(crate) fn value(config: &Config, ordinal: usize, attribute: i32) -> Option<i
         15 => 1,   // copies overlap kernels
         16 => count(config.sm_count),
         17 | 18 => 0,                // run-time limit, integrated
-        19 => 0,                     // kernels cannot read host memory
+        19 => 1,                     // kernels can use pinned host memory
         20 => 0,                     // compute mode: default
         30 => 512,                   // surface alignment
         31 => 1,                     // concurrent kernels
@@ -65,7 +65,7 @@ pub(crate) fn value(config: &Config, ordinal: usize, attribute: i32) -> Option<i
         79 | 80 => 1, // L1 caches
         81 => count(config.shared_per_sm),
         82 => count(config.registers_per_sm),
-        83 => 0, // managed memory
+        83 => 1, // managed memory
         84 => 0, // multi-GPU board
         85 => count(ordinal as u32),
         86 => 0,
@@ -76,9 +76,11 @@ pub(crate) fn value(config: &Config, ordinal: usize, attribute: i32) -> Option<i
                 32
             }
         } // f32 : f64 rate
-        88 | 89 => 0, // pageable and concurrent managed access
+        88 => 0,      // pageable memory
+        89 => 1,      // managed memory may be used by both sides at once
         90 => 1,      // compute preemption
-        91..=94 => 0, // registered host pointers, stream memory operations
+        91 => 1,      // registered host memory has one address
+        92..=94 => 0, // stream memory operations
         95 => 1,      // cooperative launch
         96 => 0,      // cooperative launch over several devices
         97 => count(config.shared_per_block_optin),

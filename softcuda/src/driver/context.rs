@@ -179,18 +179,6 @@ driver_api! {
         current().map(|_| ())
     }
 
-    fn cuCtxEnablePeerAccess(peer: *mut c_void, _flags: c_uint) {
-        current()?;
-        driver()?.context(peer)?;
-        Err(Status::PEER_ACCESS_UNSUPPORTED)
-    }
-
-    fn cuCtxDisablePeerAccess(peer: *mut c_void) {
-        current()?;
-        driver()?.context(peer)?;
-        Err(Status::PEER_ACCESS_NOT_ENABLED)
-    }
-
     fn cuProfilerStart() {
         current().map(|_| ())
     }

@@ -146,24 +146,6 @@ driver_api! {
         put(out, device.ok_or(Status::INVALID_DEVICE)?.handle)
     }
 
-    fn cuDeviceCanAccessPeer(out: *mut c_int, device: c_int, peer: c_int) {
-        let driver = driver()?;
-        driver.device(device)?;
-        driver.device(peer)?;
-        // Kernels cannot reach another device's memory; copies between devices work.
-        put(out, 0)
-    }
-
-    fn cuDeviceGetP2PAttribute(out: *mut c_int, attribute: c_int, device: c_int, peer: c_int) {
-        let driver = driver()?;
-        driver.device(device)?;
-        driver.device(peer)?;
-        if !(1..=6).contains(&attribute) {
-            return Err(Status::INVALID_VALUE);
-        }
-        put(out, 0)
-    }
-
     fn cuDevicePrimaryCtxRetain(out: *mut *mut c_void, device: c_int) {
         let device = driver()?.device(device)?;
         if out.is_null() {

@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
-use super::state::{DRIVER, Device, Pinned, Stream, current, lock};
+use super::state::{Context, DRIVER, Device, Pinned, Stream, current, lock};
 use super::status::Status;
 use super::stream::resolve;
 use super::{Answer, driver, driver_api, put, put_if_wanted};
@@ -90,6 +90,27 @@ fn layout(bytes: usize) -> Answer<Layout> {
     Layout::from_size_align(bytes, PAGE).map_err(|_| Status::OUT_OF_MEMORY)
 }
 
+/// Enters host memory among what the driver knows, and lets the context's device use it.
+fn pin(context: &Context, start: *mut u8, bytes: usize, flags: c_uint, owned: bool) -> Answer {
+    let device = &context.device;
+    device.memory.map_host(start, bytes as u64).map_err(|error| device.refuse(Status::OUT_OF_MEMORY, error))?;
+    let device = Arc::downgrade(device);
+    lock(&DRIVER.pinned).insert(start as usize, Pinned { bytes, context: context.handle, flags, owned, device });
+    Ok(())
+}
+
+/// Takes it out again, if it is there and was pinned in this way.
+fn unpin(address: *mut c_void, owned: bool) -> Option<Pinned> {
+    let mut pinned = lock(&DRIVER.pinned);
+    pinned.get(&(address as usize)).filter(|block| block.owned == owned)?;
+    let block = pinned.remove(&(address as usize))?;
+    drop(pinned);
+    if let Some(device) = block.device.upgrade() {
+        device.memory.unmap_host(address as u64);
+    }
+    Some(block)
+}
+
 fn allocate_host(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> Answer {
     let context = current()?;
     if bytes == 0 || out.is_null() {
@@ -100,8 +121,11 @@ fn allocate_host(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> Answer {
     if start.is_null() {
         return Err(Status::OUT_OF_MEMORY);
     }
-    let block = Pinned { bytes, context: context.handle, flags, owned: true };
-    lock(&DRIVER.pinned).insert(start as usize, block);
+    if let Err(status) = pin(&context, start, bytes, flags, true) {
+        // SAFETY: allocated above with the same layout.
+        unsafe { dealloc(start, layout(bytes)?) };
+        return Err(status);
+    }
     // SAFETY: the caller of the exported function vouches for `out`.
     unsafe { put(out, start.cast::<c_void>()) }
 }
@@ -119,13 +143,15 @@ fn pinned_at(address: usize) -> Option<(usize, usize, u64, u32)> {
 /// `out` is valid for a write of the attribute's type.
 unsafe fn pointer_attribute(out: *mut c_void, attribute: c_uint, address: u64) -> Answer {
     let context = current()?;
-    let owner = DRIVER.owner_of(address, &context.device);
-    let device = owner.and_then(|device| device.memory.range_of(address).map(|range| (device, range)));
     let host = pinned_at(address as usize);
+    // Pinned memory is among what its device reaches, but it is the host's.
+    let owner = if host.is_some() { None } else { DRIVER.owner_of(address, &context.device) };
+    let device = owner.and_then(|device| device.memory.range_of(address).map(|range| (device, range)));
     if device.is_none() && host.is_none() {
         return Err(Status::INVALID_VALUE);
     }
     let allocation = device.as_ref().and_then(|(device, (base, _))| lock(&device.allocations).get(base).copied());
+    let managed = allocation.is_some_and(|allocation| allocation.managed.is_some());
     // SAFETY: every `put` writes the type that the attribute is documented to have, for which the
     // caller made room.
     unsafe {
@@ -136,15 +162,10 @@ unsafe fn pointer_attribute(out: *mut c_void, attribute: c_uint, address: u64) -
                 put(out.cast::<u64>(), owner.unwrap_or(context.handle))
             }
             2 => put(out.cast::<c_uint>(), if device.is_some() { 2 } else { 1 }),
-            3 => match device {
-                Some(_) => put(out.cast::<u64>(), address),
-                None => Err(Status::INVALID_VALUE),
-            },
-            4 => match host {
-                Some(_) => put(out.cast::<u64>(), address),
-                None => Err(Status::INVALID_VALUE),
-            },
-            6 | 8 | 10 | 15 | 21 => put(out.cast::<u8>(), 0),
+            3 => put(out.cast::<u64>(), address),
+            4 if host.is_some() || managed => put(out.cast::<u64>(), address),
+            8 => put(out.cast::<u8>(), u8::from(managed)),
+            6 | 10 | 15 | 21 => put(out.cast::<u8>(), 0),
             7 | 20 => put(out.cast::<u64>(), allocation.map_or(0, |allocation| allocation.id)),
             9 => {
                 let ordinal = device.map_or(context.device.ordinal, |(device, _)| device.ordinal);
@@ -196,10 +217,6 @@ driver_api! {
         allocate_async(out, bytes, &stream, pool)
     }
 
-    fn cuMemAllocManaged(_out: *mut u64, _bytes: usize, _flags: c_uint) {
-        Err(current()?.device.refuse(Status::NOT_SUPPORTED, "cuMemAllocManaged: there is no managed memory"))
-    }
-
     fn cuMemFree_v2(address: u64) {
         free(address, &synchronised_stream()?.context.device)
     }
@@ -230,17 +247,10 @@ driver_api! {
 
     fn cuMemFreeHost(address: *mut c_void) {
         driver()?;
-        let mut pinned = lock(&DRIVER.pinned);
-        match pinned.get(&(address as usize)) {
-            Some(block) if block.owned => {
-                let layout = layout(block.bytes)?;
-                pinned.remove(&(address as usize));
-                // Allocated by `allocate_host` with the same layout, and no longer in the table.
-                dealloc(address.cast::<u8>(), layout);
-                Ok(())
-            }
-            _ => Err(Status::INVALID_VALUE),
-        }
+        let block = unpin(address, true).ok_or(Status::INVALID_VALUE)?;
+        // Allocated by `allocate_host` with the same layout, and no longer in the table.
+        dealloc(address.cast::<u8>(), layout(block.bytes)?);
+        Ok(())
     }
 
     fn cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint) {
@@ -250,26 +260,21 @@ driver_api! {
         }
         let start = address as usize;
         let end = start.checked_add(bytes).ok_or(Status::INVALID_VALUE)?;
-        let mut pinned = lock(&DRIVER.pinned);
-        // The blocks are disjoint, so only the last one that begins before the end can overlap.
-        let last = pinned.range(..end).next_back();
-        if last.is_some_and(|(base, block)| base + block.bytes > start) {
+        let known = {
+            let pinned = lock(&DRIVER.pinned);
+            // The blocks are disjoint, so only the last one that begins before the end can overlap.
+            let last = pinned.range(..end).next_back();
+            last.is_some_and(|(base, block)| base + block.bytes > start)
+        };
+        if known {
             return Err(Status::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        pinned.insert(start, Pinned { bytes, context: context.handle, flags, owned: false });
-        Ok(())
+        pin(&context, address.cast(), bytes, flags, false)
     }
 
     fn cuMemHostUnregister(address: *mut c_void) {
         driver()?;
-        let mut pinned = lock(&DRIVER.pinned);
-        match pinned.get(&(address as usize)) {
-            Some(block) if !block.owned => {
-                pinned.remove(&(address as usize));
-                Ok(())
-            }
-            _ => Err(Status::HOST_MEMORY_NOT_REGISTERED),
-        }
+        unpin(address, false).map(|_| ()).ok_or(Status::HOST_MEMORY_NOT_REGISTERED)
     }
 
     fn cuMemHostGetFlags(out: *mut c_uint, address: *mut c_void) {
@@ -278,9 +283,13 @@ driver_api! {
         put(out, flags)
     }
 
-    fn cuMemHostGetDevicePointer_v2(_out: *mut u64, _address: *mut c_void, _flags: c_uint) {
-        let reason = "cuMemHostGetDevicePointer: kernels cannot read host memory";
-        Err(current()?.device.refuse(Status::NOT_SUPPORTED, reason))
+    fn cuMemHostGetDevicePointer_v2(out: *mut u64, address: *mut c_void, flags: c_uint) {
+        current()?;
+        if flags != 0 || pinned_at(address as usize).is_none() {
+            return Err(Status::INVALID_VALUE);
+        }
+        // Under unified addressing both sides use the same one.
+        put(out, address as u64)
     }
 
     fn cuMemsetD8_v2(address: u64, value: u8, count: usize) {

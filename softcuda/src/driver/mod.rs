@@ -18,9 +18,11 @@ mod function;
 mod history;
 mod jit;
 mod launch;
+mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod peer;
 mod pool;
 mod procaddress;
 pub(crate) mod state;
@@ -96,9 +98,11 @@ static EXPORTED: &[&[Export]] = &[
     event::EXPORTS,
     function::EXPORTS,
     launch::EXPORTS,
+    managed::EXPORTS,
     memory::EXPORTS,
     module::EXPORTS,
     occupancy::EXPORTS,
+    peer::EXPORTS,
     pool::EXPORTS,
     procaddress::EXPORTS,
     status::EXPORTS,

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
 use super::calls::{Call, Calls, running};
 use super::history::{Death, Freed, History, Leaks, Object};
+use super::managed::Advice;
 use super::status::Status;
 use super::{Answer, driver};
 use crate::config::Config;
@@ -224,7 +225,7 @@ pub(crate) struct Device {
     /// Its `CUdevice`.
     pub(crate) handle: i32,
     pub(crate) config: Config,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     /// Nobody leased it, so nobody takes what its kernels print: that goes to standard output.
     pub(crate) standing: AtomicBool,
     pub(crate) primary: Mutex<Primary>,
@@ -265,6 +266,8 @@ pub(crate) struct Allocation {
     pub(crate) id: u64,
     /// The call that made it.
     pub(crate) by: Option<Call>,
+    /// Managed memory, which the host reaches as well.
+    pub(crate) managed: Option<Advice>,
 }
 
 /// What a lease's holder can ask for.
@@ -284,7 +287,7 @@ impl Device {
             ordinal,
             handle,
             config,
-            memory: Memory::new(config.memory_bytes),
+            memory: Arc::new(Memory::new(config.memory_bytes)),
             standing: AtomicBool::new(false),
             primary: Mutex::default(),
             allocations: Mutex::default(),
@@ -334,17 +337,28 @@ impl Device {
     /// Allocates for a context. Addresses stay the same whichever function frees them.
     pub(crate) fn allocate(&self, bytes: u64, context: u64, pool: u64) -> Answer<u64> {
         let address = self.memory.alloc(bytes).map_err(|error| self.refuse(Status::OUT_OF_MEMORY, error))?;
-        let id = DRIVER.new_handle();
-        lock(&self.allocations).insert(address, Allocation { bytes, context, pool, id, by: running() });
+        self.enter(address, bytes, context, pool, None);
         Ok(address)
+    }
+
+    /// The same for managed memory.
+    pub(crate) fn allocate_managed(&self, bytes: u64, context: u64) -> Answer<u64> {
+        let address = self.memory.alloc_managed(bytes).map_err(|error| self.refuse(Status::OUT_OF_MEMORY, error))?;
+        self.enter(address, bytes, context, 0, Some(Advice::default()));
+        Ok(address)
+    }
+
+    fn enter(&self, address: u64, bytes: u64, context: u64, pool: u64, managed: Option<Advice>) {
+        let (id, by) = (DRIVER.new_handle(), running());
+        lock(&self.allocations).insert(address, Allocation { bytes, context, pool, id, by, managed });
     }
 
     /// Frees what [`Device::allocate`] gave.
     pub(crate) fn deallocate(&self, address: u64) -> Answer {
-        // The engine's own allocations, a module's variables, are not the host's to free.
+        // A module's variables are not the host's to free, and pinned memory has its own functions.
         let known = lock(&self.allocations).remove(&address);
         if known.is_none() && self.memory.range_of(address).is_some_and(|(base, _)| base == address) {
-            let reason = format!("{address:#x} belongs to a module");
+            let reason = format!("{address:#x} is a module's, or pinned host memory");
             return Err(self.refuse(Status::INVALID_VALUE, reason));
         }
         self.memory.free(address).map_err(|error| {
@@ -413,6 +427,8 @@ pub(crate) struct Context {
     pub(crate) flags: AtomicU32,
     pub(crate) cache_config: AtomicU32,
     pub(crate) limits: Mutex<HashMap<u32, usize>>,
+    /// Contexts of other devices whose memory kernels of this one may use, by handle.
+    pub(crate) peers: Mutex<Vec<u64>>,
     /// Code of the fault that made this context unusable, 0 while there is none.
     fault: AtomicU32,
     /// Some call has waited for the device since, and so noticed.
@@ -429,6 +445,7 @@ impl Context {
             flags: AtomicU32::new(flags),
             cache_config: AtomicU32::new(0),
             limits: Mutex::default(),
+            peers: Mutex::default(),
             fault: AtomicU32::new(0),
             noticed: AtomicBool::new(false),
         });
@@ -445,6 +462,7 @@ impl Context {
 
     /// Frees what the context owns: modules, allocations, streams, events.
     fn tear_down(&self) {
+        self.forget_peers();
         let mine = |context: &Arc<Context>| context.handle == self.handle;
         DRIVER.functions.remove_all(|function| mine(&function.module.context));
         for module in DRIVER.modules.remove_all(|module| mine(&module.context)) {
@@ -486,7 +504,11 @@ impl Context {
     pub(crate) fn fault(&self, fault: &Fault) {
         let status = status_of(fault.kind);
         let config = &self.device.config;
-        let memory = self.device.allocation_at(fault.address).filter(|_| fault.address != 0);
+        let memory = self.device.allocation_at(fault.address).or_else(|| {
+            let owner = DRIVER.owner_of(fault.address, &self.device)?;
+            let ordinal = owner.ordinal;
+            owner.allocation_at(fault.address).map(|text| format!("{text}, of device {ordinal}, which is no peer"))
+        });
         let memory = memory.map_or(String::new(), |text| format!("\n    memory: {text}"));
         let text = format!(
             "{}: {fault}{memory}\n    on virtual device {}, compute capability {}.{}",
@@ -597,6 +619,8 @@ pub(crate) struct Pinned {
     pub(crate) flags: u32,
     /// Allocated here, rather than registered by the caller.
     pub(crate) owned: bool,
+    /// The device whose kernels can use it, unless its lease has ended.
+    pub(crate) device: Weak<Device>,
 }
 
 thread_local! {

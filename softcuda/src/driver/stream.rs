@@ -112,11 +112,6 @@ driver_api! {
         put(out, 0)
     }
 
-    fn cuStreamAttachMemAsync(stream: *mut c_void, _address: u64, _bytes: usize, _flags: c_uint) {
-        let context = &resolve(stream)?.context;
-        Err(context.device.refuse(Status::NOT_SUPPORTED, "cuStreamAttachMemAsync: there is no managed memory"))
-    }
-
     fn cuLaunchHostFunc(stream: *mut c_void, function: Option<HostFunction>, argument: *mut c_void) {
         resolve(stream)?;
         // Called without a lock held: it may wait for another thread that uses this device.
