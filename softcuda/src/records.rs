@@ -46,6 +46,13 @@ pub struct KernelRecord {
 }
 
 impl LaunchRecord {
+    pub(crate) fn new(number: u64, kernel: &str, shape: &LaunchShape, measured: Measured) -> LaunchRecord {
+        let LaunchShape { grid, block, cluster, dynamic_shared } = *shape;
+        let Measured { counters, traffic } = measured;
+        let kernel = kernel.to_owned();
+        LaunchRecord { number, kernel, grid, block, cluster, dynamic_shared, counters, traffic }
+    }
+
     /// The record as JSON.
     pub fn to_json(&self) -> String {
         json(self)
@@ -76,31 +83,19 @@ pub(crate) struct Records {
 impl Records {
     /// Adds a launch that succeeded.
     pub(crate) fn add(&mut self, kernel: &str, shape: &LaunchShape, measured: Measured) {
-        let LaunchShape { grid, block, cluster, dynamic_shared } = *shape;
-        let Measured { counters, traffic } = measured;
         let sum = self.kernels.entry(kernel.to_owned()).or_insert_with(|| KernelRecord {
             kernel: kernel.to_owned(),
             counters: Counters::default(),
             traffic: None,
         });
-        sum.counters += counters;
-        if let Some(traffic) = &traffic {
+        sum.counters += measured.counters;
+        if let Some(traffic) = &measured.traffic {
             *sum.traffic.get_or_insert_default() += traffic;
         }
         if self.launches.len() == KEPT {
             self.launches.pop_front();
         }
-        let (kernel, number) = (kernel.to_owned(), self.count);
+        self.launches.push_back(LaunchRecord::new(self.count, kernel, shape, measured));
         self.count += 1;
-        self.launches.push_back(LaunchRecord {
-            number,
-            kernel,
-            grid,
-            block,
-            cluster,
-            dynamic_shared,
-            counters,
-            traffic,
-        });
     }
 }
