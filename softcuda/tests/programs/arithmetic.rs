@@ -1,6 +1,6 @@
 //! What one thread computes: random numbers, functions, wide integers, calls, bytes.
 
-use softcuda::fault::Fault;
+use softcuda::fault::{Fault, FaultKind};
 
 use crate::harness::{Run, args, programs, shape, shared};
 use crate::norms::close;
@@ -13,7 +13,9 @@ programs! {
     double_math 75
     wide_integers 75
     functions 75
+    function_pointers 75
     string_search 75
+    print_assert 75
 }
 
 fn blocks(n: usize, block: usize) -> u32 {
@@ -310,6 +312,48 @@ fn string_search(run: &Run) -> Result<(), Fault> {
         let letters = run.upload(&text);
         run.launch("upper", shape(blocks(n, 64), 64), &args![letters, n as i32])?;
         assert_eq!(run.download::<u8>(letters, 4 * n), text.to_ascii_uppercase());
+    }
+    Ok(())
+}
+
+fn print_assert(run: &Run) -> Result<(), Fault> {
+    for n in [1usize, 45] {
+        let x: Vec<i32> = (1..=n as i32).collect();
+        let (input, output) = (run.upload(&x), run.alloc::<i32>(n));
+        let params = args![output, input, n as i32];
+        run.launch("checked", shape(blocks(n, 32), 32), &params)?;
+        assert!(run.download::<i32>(output, n).into_iter().eq(x.iter().map(|v| v + 1)));
+        let printed = String::from_utf8(run.device.memory.take_printed(usize::MAX).unwrap()).unwrap();
+        let mut lines: Vec<&str> = printed.lines().collect();
+        lines.sort_unstable();
+        let line = |i: usize| {
+            let (x, letter) = (x[i], char::from(b'a' + i as u8 % 26));
+            format!("x[{i}] = {x}, ten, {:5.2}, {letter}, {}", f64::from(x) * 0.1, 1u64 << (i % 60))
+        };
+        let mut wanted: Vec<String> = (0..n).filter(|&i| x[i] % 10 == 0).map(line).collect();
+        wanted.sort_unstable();
+        assert_eq!(lines, wanted);
+    }
+    let x = [1, 2, -3, 4];
+    let params = args![run.alloc::<i32>(4), run.upload(&x), 4i32];
+    let failed = run.launch("checked", shape(1, 32), &params).expect_err("the assertion fails");
+    assert_eq!((failed.kind, failed.thread), (FaultKind::Assertion, [2, 0, 0]), "{failed}");
+    assert!(failed.detail.contains("x[i] >= 0"), "{failed}");
+    Ok(())
+}
+
+fn function_pointers(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(7);
+    for n in [1usize, 100, 65] {
+        let launch = shape(blocks(n, 64), 64);
+        let (y, which) = (eighths(&mut rng, n), (0..n).map(|_| rng.below(8) as i32).collect::<Vec<_>>());
+        let output = run.alloc::<f32>(n);
+        let params = args![output, run.upload(&y), run.upload(&which), n as i32];
+        run.launch("by_pointers", launch, &params)?;
+        for (i, got) in run.download::<f32>(output, n).into_iter().enumerate() {
+            let area = if which[i] & 4 != 0 { 9.0 } else { 3.0 * y[i] / 2.0 };
+            assert_eq!(got, [y[i] * y[i], -y[i], 0.5 * y[i]][which[i] as usize % 3] + area);
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod arithmetic;
 mod asynchronous;
 mod graphs;
 mod harness;
+mod host;
 mod linear;
 mod norms;
 mod nvrtc;
