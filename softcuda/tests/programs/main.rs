@@ -3,7 +3,8 @@
 //! report names it and its line.
 //!
 //! `SOFTCUDA_NVRTC` names NVRTC libraries or their folders, separated by `:`; the programs are then
-//! compiled by each for every architecture. Without it, checked-in PTX runs (`ptx/`).
+//! compiled by each for every architecture. Without it, checked-in PTX runs (`ptx/`). `SOFTCUDA_SEEDS`
+//! is how many orders each clean program runs in.
 
 #![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 
