@@ -67,8 +67,32 @@ pub struct Config {
     /// [`Traffic`](crate::Traffic). A traced launch runs on one host thread and takes about
     /// three times as long.
     pub trace: bool,
+    /// What approximate instructions give, of what NVIDIA's manual allows.
+    pub approximation: Approximation,
     /// Reserved for engine switches; 0.
     pub flags: u64,
+}
+
+/// What approximate instructions (`ex2`, `lg2`, `sin`, `cos`, `tanh`, `rcp`, `rsqrt`, `sqrt` and `div`
+/// with `.approx` or `.full`) give.
+///
+/// The PTX manual bounds their errors; what a device gives lies somewhere within. A kernel that is
+/// right at both bounds and in between does not depend on a device's luck. Results that the manual
+/// lists, those of zeros, infinities and NaN, are always exact, nothing leaves its function's range,
+/// and equal operands give equal results. `rcp` and `rsqrt` with `.approx.ftz.f64` have no documented
+/// error; they move by one unit of their 20 bits.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Approximation {
+    /// The nearest number, or its neighbour.
+    #[default]
+    Nearest = 0,
+    /// The largest number that the manual allows.
+    Upper = 1,
+    /// The smallest number that the manual allows.
+    Lower = 2,
+    /// Any number that the manual allows, drawn from [`Config::seed`] and the operands.
+    Random = 3,
 }
 
 /// The limits by which NVIDIA's devices differ; a row of the CUDA programming guide's table
@@ -169,6 +193,7 @@ impl Config {
             memory_bytes: 128 << 30,
             seed: 0,
             trace: false,
+            approximation: Approximation::Nearest,
             flags: 0,
         }
     }

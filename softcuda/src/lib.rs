@@ -103,7 +103,7 @@ pub mod memory;
 pub mod ptx;
 
 pub use client::{Error, Gpu, LaunchInfo, driver_present, gpu, virtual_gpu};
-pub use config::Config;
+pub use config::{Approximation, Config};
 pub use counters::{Counters, OpClass};
 pub use exec::{EntryInfo, ParamInfo};
 pub use fault::{Fault, FaultKind};

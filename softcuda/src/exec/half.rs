@@ -9,6 +9,8 @@ const CANONICAL_NAN: u32 = 0x7fff;
 
 /// A 16-bit format as f32 and back.
 trait Format {
+    /// The bits of the exponent.
+    const EXPONENT: u32;
     fn widen(h: u32) -> u32;
     fn narrow(x: u32) -> u32;
     /// Products of the format's values that f32 cannot hold exactly need another way.
@@ -18,6 +20,7 @@ trait Format {
 struct Half;
 
 impl Format for Half {
+    const EXPONENT: u32 = 0x7c00;
     #[inline(always)]
     fn widen(h: u32) -> u32 {
         from_f16(h)
@@ -35,6 +38,7 @@ impl Format for Half {
 struct Brain;
 
 impl Format for Brain {
+    const EXPONENT: u32 = 0x7f80;
     #[inline(always)]
     fn widen(h: u32) -> u32 {
         from_bf16(h)
@@ -87,15 +91,15 @@ pub(super) fn compare_values(function: Compare, x: f32, y: f32) -> bool {
     }
 }
 
-/// A subnormal f16 becomes a zero of its sign.
-fn flush(on: bool, h: u32) -> u32 {
-    if on && h & 0x7c00 == 0 { h & 0x8000 } else { h }
+/// A subnormal becomes a zero of its sign.
+fn flush<F: Format>(on: bool, h: u32) -> u32 {
+    if on && h & F::EXPONENT == 0 { h & 0x8000 } else { h }
 }
 
 /// One value, with any modifiers.
 fn general<F: Format>(function: HalfOp, m: Mode, a: u32, b: u32, c: u32) -> u32 {
     let ftz = m.has(Mode::FTZ);
-    let [a, b, c] = [a, b, c].map(|h| flush(ftz, h));
+    let [a, b, c] = [a, b, c].map(|h| flush::<F>(ftz, h));
     let [x, y, z] = [a, b, c].map(F::widen);
     let result = match function {
         HalfOp::Add => F::narrow(bits(f(x) + f(y))),
@@ -109,7 +113,7 @@ fn general<F: Format>(function: HalfOp, m: Mode, a: u32, b: u32, c: u32) -> u32 
         HalfOp::Ex2 => F::narrow(float::ex2(Mode::PLAIN, x)),
         HalfOp::Tanh => F::narrow(float::tanh(x)),
     };
-    let result = flush(ftz, result);
+    let result = flush::<F>(ftz, result);
     let value = F::widen(result);
     if m.has(Mode::RELU) && !float::is_nan(value) && value >> 31 != 0 {
         return 0;
@@ -155,7 +159,7 @@ pub(super) fn half(function: HalfOp, t: HalfType, m: Mode, a: &Lanes32, b: &Lane
 /// Comparison of both halves: a bit per lane for the low and for the high one.
 pub(super) fn compare_pairs(t: HalfType, function: Compare, m: Mode, a: &Lanes32, b: &Lanes32) -> (u32, u32) {
     let widen = |h: u32| {
-        if t.bf16() { f(from_bf16(h)) } else { f(from_f16(flush(m.has(Mode::FTZ), h))) }
+        if t.bf16() { f(from_bf16(h)) } else { f(from_f16(flush::<Half>(m.has(Mode::FTZ), h))) }
     };
     let (mut low, mut high) = (0, 0);
     for lane in 0..LANES {

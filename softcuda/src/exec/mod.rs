@@ -5,6 +5,7 @@
 mod access;
 mod alu;
 mod alu64;
+mod approximate;
 mod assertion;
 mod atomics;
 mod banks;
@@ -28,7 +29,7 @@ mod sync;
 mod traffic;
 mod undefined;
 
-use crate::config::Config;
+use crate::config::{Approximation, Config};
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind};
 use crate::lower::{Entry, Program, lower};
@@ -227,6 +228,8 @@ pub fn measure(
 ) -> Result<Measured, Fault> {
     let entry = &module.program.entries[entry.0];
     check(entry, shape, params, config)?;
+    let perturbed = (config.approximation != Approximation::Nearest).then(|| approximate::perturbed(entry));
+    let entry = perturbed.as_ref().unwrap_or(entry);
     let (snapshot, tag) = memory.begin_launch();
     let launch = Launch {
         entry,

@@ -5,6 +5,7 @@ use crate::lower::op::{CarryOp, Clock, Inst, NONE, Op, Reg};
 use crate::ptx::Space;
 
 use super::alu;
+use super::approximate;
 use super::barrier::{Arrival, arrive};
 use super::engine::{Lanes, POLLS, combine, hazy, set_part, settle, settle_parts, wait_for_members};
 use super::registers::{LANES, Registers};
@@ -86,6 +87,7 @@ pub(super) fn rare(
         Op::Assert { message, file, line, function } => {
             return Err(worker.assertion(warp, [message, file, line, function], active));
         }
+        Op::Approximate(ref inner) => approximate::execute(&mut warp.r, inner, worker.launch.config, active),
         Op::Print { format, arguments, d } => worker.print(warp, [format, arguments, d], active)?,
         Op::NoFunction { a } => {
             let lane = active.trailing_zeros() as usize;

@@ -31,7 +31,7 @@ pub struct Param {
 }
 
 /// A kernel, ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Its name.
     pub name: String,

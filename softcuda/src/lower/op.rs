@@ -527,6 +527,8 @@ pub enum Op {
         line: Reg,
         function: Reg,
     },
+    /// An approximate operation, perturbed. Only copies that a launch makes of its kernel have it.
+    Approximate(Box<Op>),
     /// `vprintf`: the addresses of its format and arguments, and its result or [`NONE`].
     Print {
         format: Reg,

@@ -27,7 +27,11 @@ impl Op {
             }
         };
         let visit = &mut visit;
-        let (uses, defs): ([Option<&mut Reg>; 4], [Option<&mut Reg>; 2]) = match self {
+        let whole = match self {
+            Op::Approximate(inner) => inner,
+            op => op,
+        };
+        let (uses, defs): ([Option<&mut Reg>; 4], [Option<&mut Reg>; 2]) = match whole {
             Op::Un32 { d, a, .. } | Op::Un64 { d, a, .. } | Op::Count64 { d, a, .. } | Op::Cvt { d, a, .. } => {
                 ([Some(a), None, None, None], [Some(d), None])
             }
@@ -96,7 +100,9 @@ impl Op {
                 ([Some(a), Some(members), None, None], [Some(d), None])
             }
             Op::Elect { d, members, .. } => ([Some(members), None, None, None], [Some(d), None]),
-            Op::PredBin { .. }
+            // Only one that is not inside another.
+            Op::Approximate(_)
+            | Op::PredBin { .. }
             | Op::CpCommit
             | Op::CpWait(_)
             | Op::CpWaitAll

@@ -18,7 +18,10 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Device {
-        let config = Config { workers: 1, ..Config::capability(9, 0) };
+        Device::with(Config { workers: 1, ..Config::capability(9, 0) })
+    }
+
+    pub fn with(config: Config) -> Device {
         Device { memory: Memory::new(1 << 40), config }
     }
 
@@ -100,7 +103,12 @@ ret;
 /// in `%a`, `%b`, `%c` (64 bits), `%a32`... and `%a16`..., and leaves its result in `%d` (64 bits),
 /// or in `%d32` or `%d16` followed by `WIDEN32` or `WIDEN16`.
 pub fn evaluate(body: &str, inputs: &[[u64; 3]]) -> Vec<u64> {
-    let device = Device::new();
+    evaluate_with(Config { workers: 1, ..Config::capability(9, 0) }, body, inputs)
+}
+
+/// The same on a device of this configuration.
+pub fn evaluate_with(config: Config, body: &str, inputs: &[[u64; 3]]) -> Vec<u64> {
+    let device = Device::with(config);
     let body = body.replace("WIDEN32", "cvt.u64.u32 %d, %d32;").replace("WIDEN16", "cvt.u64.u16 %d, %d16;");
     let text = format!(
         "{HEADER}
