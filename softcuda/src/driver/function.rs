@@ -1,7 +1,7 @@
 //! Attributes of kernels.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use super::occupancy;
 use super::state::{Function, current, live, lock};
@@ -25,7 +25,7 @@ const REQUIRED_CLUSTER_DEPTH: c_uint = 13;
 const NON_PORTABLE_CLUSTER_SIZE_ALLOWED: c_uint = 14;
 const CLUSTER_SCHEDULING_POLICY_PREFERENCE: c_uint = 15;
 
-fn attribute(function: &Function, attribute: c_uint) -> Answer<c_int> {
+pub(super) fn attribute(function: &Function, attribute: c_uint) -> Answer<c_int> {
     let config = &function.module.context.device.config;
     let info = &function.info;
     let settings = *lock(&function.settings);
@@ -50,7 +50,7 @@ fn attribute(function: &Function, attribute: c_uint) -> Answer<c_int> {
     })
 }
 
-fn set_attribute(function: &Function, attribute: c_uint, value: c_int) -> Answer {
+pub(super) fn set_attribute(function: &Function, attribute: c_uint, value: c_int) -> Answer {
     let device = &function.module.context.device;
     let config = &device.config;
     let mut settings = lock(&function.settings);
@@ -96,7 +96,7 @@ fn set_attribute(function: &Function, attribute: c_uint, value: c_int) -> Answer
 /// module; kernels have few names.
 static NAMES: LazyLock<Mutex<std::collections::HashSet<&'static std::ffi::CStr>>> = LazyLock::new(Mutex::default);
 
-fn c_name(name: &str) -> Answer<*const c_char> {
+pub(super) fn c_name(name: &str) -> Answer<*const c_char> {
     let name = CString::new(name).map_err(|_| Status::UNKNOWN)?;
     let mut names = lock(&NAMES);
     if let Some(known) = names.get(name.as_c_str()) {
@@ -107,58 +107,80 @@ fn c_name(name: &str) -> Answer<*const c_char> {
     Ok(name.as_ptr())
 }
 
+/// The function behind a handle: of a module, or of a library in the current context.
+pub(super) fn resolve(handle: *mut c_void) -> Answer<Arc<Function>> {
+    let driver = driver()?;
+    match driver.kernels.get(handle as u64) {
+        Some(kernel) => kernel.function(&current()?),
+        None => live(&driver.functions, handle),
+    }
+}
+
+pub(super) fn set_cache_config(function: &Function, config: c_uint) -> Answer {
+    if config > 3 {
+        return Err(Status::INVALID_VALUE);
+    }
+    lock(&function.settings).cache_config = config;
+    Ok(())
+}
+
+/// Where a parameter lies.
+///
+/// # Safety
+/// The pointers are null or valid for writes.
+pub(super) unsafe fn parameter(function: &Function, index: usize, offset: *mut usize, size: *mut usize) -> Answer {
+    let parameter = function.info.params.get(index).ok_or(Status::INVALID_VALUE)?;
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        put(offset, parameter.offset as usize)?;
+        put_if_wanted(size, parameter.size as usize);
+    }
+    Ok(())
+}
+
 driver_api! {
     fn cuFuncGetAttribute(out: *mut c_int, number: c_uint, function: *mut c_void) {
         current()?;
-        put(out, attribute(&*live(&driver()?.functions, function)?, number)?)
+        put(out, attribute(&*resolve(function)?, number)?)
     }
 
     fn cuFuncSetAttribute(function: *mut c_void, number: c_uint, value: c_int) {
         current()?;
-        set_attribute(&*live(&driver()?.functions, function)?, number, value)
+        set_attribute(&*resolve(function)?, number, value)
     }
 
     fn cuFuncSetCacheConfig(function: *mut c_void, config: c_uint) {
         current()?;
-        let function = live(&driver()?.functions, function)?;
-        if config > 3 {
-            return Err(Status::INVALID_VALUE);
-        }
-        lock(&function.settings).cache_config = config;
-        Ok(())
+        set_cache_config(&*resolve(function)?, config)
     }
 
     fn cuFuncSetSharedMemConfig(function: *mut c_void, _config: c_uint) {
         current()?;
-        live(&driver()?.functions, function).map(|_| ())
+        resolve(function).map(|_| ())
     }
 
     fn cuFuncGetModule(out: *mut *mut c_void, function: *mut c_void) {
-        put(out, live(&driver()?.functions, function)?.module.handle as *mut c_void)
+        put(out, resolve(function)?.module.handle as *mut c_void)
     }
 
     fn cuFuncGetName(out: *mut *const c_char, function: *mut c_void) {
-        put(out, c_name(&live(&driver()?.functions, function)?.info.name)?)
+        put(out, c_name(&resolve(function)?.info.name)?)
     }
 
     fn cuFuncGetParamInfo(function: *mut c_void, index: usize, offset: *mut usize, size: *mut usize) {
-        let function = live(&driver()?.functions, function)?;
-        let parameter = function.info.params.get(index).ok_or(Status::INVALID_VALUE)?;
-        put(offset, parameter.offset as usize)?;
-        put_if_wanted(size, parameter.size as usize);
-        Ok(())
+        parameter(&*resolve(function)?, index, offset, size)
     }
 
     fn cuFuncGetParamCount(function: *mut c_void, out: *mut usize) {
-        put(out, live(&driver()?.functions, function)?.info.params.len())
+        put(out, resolve(function)?.info.params.len())
     }
 
     fn cuFuncIsLoaded(out: *mut c_uint, function: *mut c_void) {
-        live(&driver()?.functions, function)?;
+        resolve(function)?;
         put(out, 1)
     }
 
     fn cuFuncLoad(function: *mut c_void) {
-        live(&driver()?.functions, function).map(|_| ())
+        resolve(function).map(|_| ())
     }
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::calls::{Call, running};
+use super::library::{Kernel, Library};
+use super::linker::Link;
 use super::state::{Allocation, Driver, Event, Function, Module, Pool, Stream, current_device, lock};
 use super::status::Status;
 
@@ -67,6 +69,22 @@ impl Object for Pool {
     const KIND: &'static str = "a memory pool";
 }
 
+impl Object for Library {
+    const KIND: &'static str = "a library";
+}
+
+impl Object for Link {
+    const KIND: &'static str = "a linker's state";
+}
+
+impl Object for Kernel {
+    const KIND: &'static str = "a kernel of a library";
+
+    fn describe(&self) -> Cow<'static, str> {
+        Cow::Owned(format!("the kernel {} of a library", self.name))
+    }
+}
+
 impl Object for Function {
     const KIND: &'static str = "a kernel";
 
@@ -97,6 +115,9 @@ impl Driver {
             (self.modules.get(handle).is_some(), Module::KIND),
             (self.functions.get(handle).is_some(), Function::KIND),
             (self.pools.get(handle).is_some(), Pool::KIND),
+            (self.libraries.get(handle).is_some(), Library::KIND),
+            (self.kernels.get(handle).is_some(), Kernel::KIND),
+            (self.links.get(handle).is_some(), Link::KIND),
         ];
         let other = others.iter().find(|(alive, _)| *alive).map(|(_, kind)| *kind);
         let reason = match (self.dead.get(handle), other) {

@@ -8,6 +8,7 @@ use super::Answer;
 use super::state::{Context, DRIVER, Module};
 use super::status::Status;
 use crate::exec::{self, LoadErrorKind};
+use crate::memory::Memory;
 
 /// First bytes of machine code: an ELF file, a fat binary, the wrapper that nvcc puts around one.
 const BINARY_MAGIC: [[u8; 4]; 3] = [*b"\x7fELF", 0xBA55_ED50_u32.to_le_bytes(), 0x4662_43B1_u32.to_le_bytes()];
@@ -71,6 +72,34 @@ pub(super) fn load_bytes(mut image: Vec<u8>, context: &Arc<Context>) -> Result<A
     image.push(0);
     // SAFETY: the zero was just appended.
     unsafe { load_image(image.as_ptr().cast(), context) }
+}
+
+/// A copy of an image that is kept.
+///
+/// # Safety
+/// As for [`load_image`].
+pub(super) unsafe fn bytes_of(image: *const c_void) -> Answer<Vec<u8>> {
+    if image.is_null() {
+        return Err(Status::INVALID_VALUE);
+    }
+    // SAFETY: not null, and the caller vouches for the rest. Of machine code, which is refused
+    // whatever follows, the magic number is enough.
+    unsafe {
+        if is_binary(image.cast::<u8>()) {
+            return Ok(std::slice::from_raw_parts(image.cast::<u8>(), BINARY_MAGIC[0].len()).to_vec());
+        }
+        Ok(CStr::from_ptr(image.cast::<c_char>()).to_bytes().to_vec())
+    }
+}
+
+/// Reads an image for what is in it; it is loaded into no context.
+pub(super) fn load_nowhere(image: &[u8]) -> Result<exec::Module, Refusal> {
+    if BINARY_MAGIC.iter().any(|magic| image.starts_with(magic)) {
+        return Err(refusal(Status::NO_BINARY_FOR_GPU, "machine code: a virtual device executes PTX only"));
+    }
+    let text = String::from_utf8_lossy(image);
+    // Variables need memory of some device while the text is read.
+    exec::Module::load(&text, &Memory::new(1 << 40)).map_err(|error| refusal(Status::INVALID_PTX, error.to_string()))
 }
 
 fn load_text(text: &str, context: &Arc<Context>) -> Result<Arc<Module>, Refusal> {

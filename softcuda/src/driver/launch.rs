@@ -3,7 +3,7 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
-use super::state::{DRIVER, Function, Stream, current, live, lock};
+use super::state::{Function, Stream, current, lock};
 use super::status::Status;
 use super::stream::resolve;
 use super::{Answer, driver_api, occupancy};
@@ -259,7 +259,7 @@ impl Launch {
     /// As for [`pack`].
     unsafe fn run(self) -> Answer {
         let context = current()?;
-        let function = live(&DRIVER.functions, self.function)?;
+        let function = super::function::resolve(self.function)?;
         let stream: Arc<Stream> = resolve(self.stream)?;
         let foreign = |other: u64| other != context.handle;
         if foreign(function.module.context.handle) || foreign(stream.context.handle) {

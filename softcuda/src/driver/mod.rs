@@ -18,6 +18,8 @@ mod function;
 mod history;
 mod jit;
 mod launch;
+mod library;
+mod linker;
 mod managed;
 mod memory;
 mod module;
@@ -98,6 +100,8 @@ static EXPORTED: &[&[Export]] = &[
     event::EXPORTS,
     function::EXPORTS,
     launch::EXPORTS,
+    library::EXPORTS,
+    linker::EXPORTS,
     managed::EXPORTS,
     memory::EXPORTS,
     module::EXPORTS,

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::jit::{self, LogBuffers, Refusal};
-use super::state::{Context, DRIVER, Function, FunctionSettings, Module, current, current_unchecked, end, live, lock};
+use super::state::{
+    Context, DRIVER, Function, FunctionSettings, Module, current, current_device, current_unchecked, end, live, lock,
+};
 use super::status::Status;
 use super::{Answer, driver, driver_api, put, put_if_wanted, string};
 
@@ -31,7 +33,7 @@ fn finish(out: *mut *mut c_void, loaded: Result<Arc<Module>, Refusal>, context: 
 }
 
 /// The function object of a kernel; the same one each time, since attributes stay set.
-fn function(module: &Arc<Module>, name: &str) -> Answer<u64> {
+pub(super) fn function(module: &Arc<Module>, name: &str) -> Answer<u64> {
     let device = &module.context.device;
     let mut functions = lock(&module.functions);
     if let Some(handle) = functions.get(name) {
@@ -56,16 +58,40 @@ fn function(module: &Arc<Module>, name: &str) -> Answer<u64> {
     Ok(handle)
 }
 
+/// What a file contains.
+///
+/// # Safety
+/// `path` is null or ends with a zero byte.
+pub(super) unsafe fn read_file(path: *const c_char) -> Answer<Vec<u8>> {
+    if path.is_null() {
+        return Err(Status::INVALID_VALUE);
+    }
+    // SAFETY: not null, and the caller vouches for the terminating zero.
+    let path = Path::new(std::ffi::OsStr::from_bytes(unsafe { std::ffi::CStr::from_ptr(path) }.to_bytes()));
+    std::fs::read(path).map_err(|error| match current_device() {
+        Some(device) => device.refuse(Status::FILE_NOT_FOUND, format!("{}: {error}", path.display())),
+        None => Status::FILE_NOT_FOUND,
+    })
+}
+
+/// Address and size of a variable.
+pub(super) fn global(module: &Module, name: &str) -> Answer<(u64, u64)> {
+    module.code.global(name).ok_or_else(|| {
+        let reason = format!("the module has no variable {name}");
+        module.context.device.refuse(Status::NOT_FOUND, reason)
+    })
+}
+
+/// Ends a module that is in no table any more.
+pub(super) fn unload(module: &Arc<Module>) {
+    DRIVER.functions.remove_all(|function| Arc::ptr_eq(&function.module, module));
+    module.unload();
+}
+
 driver_api! {
     fn cuModuleLoad(out: *mut *mut c_void, path: *const c_char) {
         let context = target(out)?;
-        if path.is_null() {
-            return Err(Status::INVALID_VALUE);
-        }
-        let path = Path::new(std::ffi::OsStr::from_bytes(std::ffi::CStr::from_ptr(path).to_bytes()));
-        let image = std::fs::read(path).map_err(|error| {
-            context.device.refuse(Status::FILE_NOT_FOUND, format!("{}: {error}", path.display()))
-        })?;
+        let image = read_file(path)?;
         finish(out, jit::load_bytes(image, &context), &context)
     }
 
@@ -90,8 +116,7 @@ driver_api! {
     fn cuModuleUnload(module: *mut c_void) {
         current_unchecked()?;
         let module = end(&driver()?.modules, module)?;
-        DRIVER.functions.remove_all(|function| Arc::ptr_eq(&function.module, &module));
-        module.unload();
+        unload(&module);
         module.context.synchronise()
     }
 
@@ -104,11 +129,7 @@ driver_api! {
     fn cuModuleGetGlobal_v2(address: *mut u64, bytes: *mut usize, module: *mut c_void, name: *const c_char) {
         current()?;
         let module = live(&driver()?.modules, module)?;
-        let name = string(name)?;
-        let Some((start, size)) = module.code.global(name) else {
-            let reason = format!("the module has no variable {name}");
-            return Err(module.context.device.refuse(Status::NOT_FOUND, reason));
-        };
+        let (start, size) = global(&module, string(name)?)?;
         put_if_wanted(address, start);
         put_if_wanted(bytes, size as usize);
         Ok(())

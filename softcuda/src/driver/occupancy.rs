@@ -12,9 +12,9 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
 use super::launch::{LaunchConfig, PORTABLE_CLUSTER};
-use super::state::{Function, FunctionSettings, current, live, lock};
+use super::state::{Function, FunctionSettings, current, lock};
 use super::status::Status;
-use super::{Answer, driver, driver_api, put};
+use super::{Answer, driver_api, put};
 use crate::config::Config;
 use crate::exec::EntryInfo;
 
@@ -130,7 +130,7 @@ pub(super) fn clusters(config: &Config, per_sm: u32, size: u32) -> u32 {
 /// The function behind a handle, with the context checked.
 fn function(handle: *mut c_void) -> Answer<Arc<Function>> {
     current()?;
-    live(&driver()?.functions, handle)
+    super::function::resolve(handle)
 }
 
 fn positive(value: c_int) -> Answer<u32> {

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use super::calls::{Call, Calls, running};
 use super::history::{Death, Freed, History, Leaks, Object};
+use super::library::{Kernel, Library};
+use super::linker::Link;
 use super::managed::Advice;
 use super::status::Status;
 use super::{Answer, driver};
@@ -65,6 +67,12 @@ impl<T> Table<T> {
     }
 }
 
+impl<T> Table<T> {
+    pub(crate) fn for_each(&self, body: impl Fn(&T)) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|object| body(object));
+    }
+}
+
 impl<T: Object> Table<T> {
     pub(crate) fn remove(&self, handle: u64) -> Option<Arc<T>> {
         let object = self.take(handle)?;
@@ -91,6 +99,9 @@ pub(crate) struct Driver {
     pub(crate) modules: Table<Module>,
     pub(crate) functions: Table<Function>,
     pub(crate) pools: Table<Pool>,
+    pub(crate) libraries: Table<Library>,
+    pub(crate) kernels: Table<Kernel>,
+    pub(crate) links: Table<Link>,
     /// The ends of objects, by handle.
     pub(super) dead: History<Death>,
     /// Pinned host memory by address.
@@ -111,6 +122,9 @@ impl Default for Driver {
             modules: Table::default(),
             functions: Table::default(),
             pools: Table::default(),
+            libraries: Table::default(),
+            kernels: Table::default(),
+            links: Table::default(),
             dead: History::default(),
             pinned: Mutex::default(),
         }
@@ -463,11 +477,13 @@ impl Context {
     /// Frees what the context owns: modules, allocations, streams, events.
     fn tear_down(&self) {
         self.forget_peers();
+        DRIVER.libraries.for_each(|library| library.forget(self.handle));
         let mine = |context: &Arc<Context>| context.handle == self.handle;
         DRIVER.functions.remove_all(|function| mine(&function.module.context));
         for module in DRIVER.modules.remove_all(|module| mine(&module.context)) {
             module.unload();
         }
+        DRIVER.links.remove_all(|link| link.belongs_to(self.handle));
         DRIVER.streams.remove_all(|stream| mine(&stream.context));
         DRIVER.events.remove_all(|event| mine(&event.context));
         let owned: Vec<u64> = lock(&self.device.allocations)
