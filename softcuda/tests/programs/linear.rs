@@ -10,6 +10,8 @@ use crate::reductions::eighths;
 programs! {
     spmv 75
     nbody 75
+    fft 75
+    cholesky 75
     matvec_wide 100
 }
 
@@ -82,6 +84,60 @@ fn matvec_wide(run: &Run) -> Result<(), Fault> {
         run.launch("matvec", shape(rows.div_ceil(4) as u32, (32, 4)), &params)?;
         let wanted: Vec<f32> = a.chunks(cols).map(|a| a.iter().zip(&x).map(|(a, x)| a * x).sum()).collect();
         assert_eq!(run.download::<f32>(output, rows), wanted);
+    }
+    Ok(())
+}
+
+fn fft(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(4);
+    for (lists, bits) in [(1, 1), (2, 7), (1, 9)] {
+        let n = 1usize << bits;
+        let x: Vec<[f32; 2]> = (0..lists * n).map(|_| eighths(&mut rng, 2).try_into().unwrap()).collect();
+        let data = run.upload(&x);
+        let launch = shared(shape(lists as u32, n as u32 / 2), 8 * n);
+        run.launch("fft", launch, &args![data, bits, -1.0f32])?;
+        for (x, got) in x.chunks(n).zip(run.download::<[f32; 2]>(data, lists * n).chunks(n)) {
+            for k in (0..n).step_by(n.div_ceil(20)) {
+                let mut sum = [0.0; 2];
+                for (j, v) in x.iter().enumerate() {
+                    let angle = -2.0 * std::f64::consts::PI * (j * k % n) as f64 / n as f64;
+                    let (a, b) = (f64::from(v[0]), f64::from(v[1]));
+                    sum[0] += a * angle.cos() - b * angle.sin();
+                    sum[1] += a * angle.sin() + b * angle.cos();
+                }
+                (0..2).for_each(|part| close(f64::from(got[k][part]), sum[part], 1e-5, 2e-3));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cholesky(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(5);
+    for (count, n) in [(1, 1), (3, 7), (2, 12)] {
+        let mut matrices = Vec::new();
+        for _ in 0..count {
+            let b: Vec<f64> = eighths(&mut rng, n * n).into_iter().map(f64::from).collect();
+            let dot = |i: usize, j: usize| (0..n).map(|k| b[i * n + k] * b[j * n + k]).sum::<f64>();
+            matrices.extend((0..n * n).map(|at| dot(at / n, at % n) + if at / n == at % n { 4.0 } else { 0.0 }));
+        }
+        let vectors: Vec<f64> = eighths(&mut rng, count * n).into_iter().map(f64::from).collect();
+        let (factors, solutions) = (run.upload(&matrices), run.upload(&vectors));
+        let mut launch = shared(shape(1, (n as u32, n as u32)), 8 * n * n);
+        launch.grid[2] = count as u32;
+        run.launch("cholesky", launch, &args![factors, solutions, n as i32])?;
+        let factors = run.download::<f64>(factors, count * n * n);
+        let solutions = run.download::<f64>(solutions, count * n);
+        for (m, (a, l)) in matrices.chunks(n * n).zip(factors.chunks(n * n)).enumerate() {
+            for i in 0..n {
+                for j in 0..=i {
+                    let product: f64 = (0..=j).map(|k| l[i * n + k] * l[j * n + k]).sum();
+                    close(product, a[i * n + j], 1e-12, 1e-10);
+                }
+                let row: f64 = (0..n).map(|j| a[i * n + j] * solutions[m * n + j]).sum();
+                close(row, vectors[m * n + i], 1e-8, 1e-8);
+            }
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Rows of neural networks: normalisations, softmax, an optimiser, an embedding.
 
-use half::f16;
+use half::{bf16, f16};
 use softcuda::fault::Fault;
 
 use crate::harness::{Run, args, programs, shape, shared};
@@ -13,6 +13,8 @@ programs! {
     softmax_online 75
     adam 75
     embedding 75
+    quantise 80
+    attention 75
 }
 
 /// Values within a relative and an absolute error.
@@ -158,6 +160,69 @@ fn embedding(run: &Run) -> Result<(), Fault> {
         for (b, &row) in rows.iter().enumerate() {
             for c in 0..cols {
                 assert_eq!(got[b * cols + c], 0.5 * table[row as usize * cols + cols - 1 - c]);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn quantise(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(6);
+    for (rows, cols, block) in [(1, 4, 32), (3, 100, 64), (2, 516, 96)] {
+        let x = eighths(&mut rng, rows * cols + 1);
+        let (input, output) = (run.upload(&x) + 4 * u64::from(run.bug == 1), run.alloc::<i8>(rows * cols));
+        let (scales, sums) = (run.alloc::<f32>(rows), run.alloc::<i32>(rows));
+        if run.bug != 2 {
+            run.device.memory.write(sums, &vec![0; 4 * rows]).unwrap();
+        }
+        let launch = shape(rows as u32, block);
+        run.launch("quantise", launch, &args![output, scales, sums, input, cols as i32 / 4])?;
+        let wide = run.alloc::<bf16>(rows * cols);
+        run.launch("dequantise", launch, &args![wide, output, scales, cols as i32])?;
+        let (got, wide) = (run.download::<i8>(output, rows * cols), run.download::<bf16>(wide, rows * cols));
+        let (scales, sums) = (run.download::<f32>(scales, rows), run.download::<i32>(sums, rows));
+        for row in 0..rows {
+            let x = &x[row * cols..][..cols];
+            let most = x.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+            close(f64::from(scales[row]), f64::from(most) / 127.0, 1e-6, 0.0);
+            let got = &got[row * cols..][..cols];
+            assert_eq!(sums[row], got.iter().map(|&q| i32::from(q)).sum::<i32>());
+            for col in 0..cols {
+                assert_eq!(got[col], (x[col] * (127.0 / most)).round_ties_even() as i8);
+                let value = f32::from(got[col]) * scales[row];
+                assert_eq!(wide[row * cols + col], bf16::from_f32(value));
+            }
+        }
+        let edges = [0.5f32, 1.5, -0.5, 300.0, -300.0, 127.5, f32::NAN, f32::INFINITY, 255.9, 0.25];
+        let (input, output) = (run.upload(&edges), run.alloc::<i32>(4 * edges.len()));
+        run.launch("saturate", shape(1, 32), &args![output, input, edges.len() as i32])?;
+        for (v, got) in edges.iter().zip(run.download::<i32>(output, 4 * edges.len()).chunks(4)) {
+            let s8 = i32::from(v.round_ties_even() as i8);
+            let s16 = i32::from((v * 1000.0).round_ties_even() as i16);
+            let unit = if v.is_nan() { 0.0 } else { v.clamp(0.0, 1.0) };
+            assert_eq!(got, [s8, i32::from(*v as u8), s16, unit.to_bits() as i32], "{v}");
+        }
+    }
+    Ok(())
+}
+
+fn attention(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(7);
+    for (length, warps) in [(1usize, 1u32), (37, 4), (20, 2)] {
+        let lists: Vec<Vec<f32>> = (0..3).map(|_| eighths(&mut rng, length * 64)).collect();
+        let [q, k, v] = [0, 1, 2].map(|list: usize| run.upload(&lists[list]));
+        let output = run.alloc::<f32>(length * 64);
+        let launch = shape((length as u32).div_ceil(warps), (32, warps));
+        run.launch("attend", launch, &args![output, q, k, v, length as i32, 0.02f32])?;
+        let row = |list: usize, at: usize| lists[list][at * 64..][..64].iter().map(|&v| f64::from(v));
+        for (i, got) in run.download::<f32>(output, length * 64).chunks(64).enumerate() {
+            let scores: Vec<f64> =
+                (0..=i).map(|j| (0.02 * row(0, i).zip(row(1, j)).map(|(a, b)| a * b).sum::<f64>()).exp()).collect();
+            let sum: f64 = scores.iter().sum();
+            for (channel, &got) in got.iter().enumerate() {
+                let value = |j: usize| f64::from(lists[2][j * 64 + channel]);
+                let wanted: f64 = scores.iter().enumerate().map(|(j, p)| p / sum * value(j)).sum();
+                close(f64::from(got), wanted, 1e-4, 1e-4);
             }
         }
     }

@@ -113,7 +113,8 @@ fn in_folder(folder: &Path) -> PathBuf {
     found.max().unwrap_or_else(|| panic!("no libnvrtc in {}", folder.display()))
 }
 
-/// PTX without comments, debug sections and variables of the compiler's own headers.
+/// PTX without comments, debug sections, variables of the compiler's own headers, and where what is
+/// inlined was called.
 fn trim(ptx: &str) -> String {
     let mut kept = String::new();
     let mut in_section = false;
@@ -122,7 +123,8 @@ fn trim(ptx: &str) -> String {
         in_section |= text.starts_with(".section");
         let noise = text.is_empty() || text.starts_with("//") || text.contains("2nv6target");
         if !noise && !in_section {
-            let code = text.split_once(" //").map_or(text, |(code, _)| code.trim_end());
+            let comment = if text.starts_with(".loc") { "," } else { " //" };
+            let code = text.split_once(comment).map_or(text, |(code, _)| code.trim_end());
             kept.push_str(&code.replace('\t', " "));
             kept.push('\n');
         }

@@ -1,5 +1,6 @@
 //! Sums and selections over arrays.
 
+use half::f16;
 use softcuda::fault::Fault;
 
 use crate::harness::{Run, args, programs, shape, shared};
@@ -9,6 +10,7 @@ programs! {
     reduce_tiles 75
     dot_last_block 75
     warp_aggregate 75
+    atomics 75
 }
 
 /// Numbers whose sums are exact in any order: eighths between -8 and 8.
@@ -88,6 +90,46 @@ fn warp_aggregate(run: &Run) -> Result<(), Fault> {
         run.launch("sum_by_key", shape(n.div_ceil(64) as u32, 64), &args![sums, keyed, input, n as i32])?;
         let of = |key: i32| keys.iter().zip(&x).filter(|(k, _)| **k == key).map(|(_, v)| v).sum::<i32>();
         assert_eq!(run.download::<i32>(sums, 100), (0..100).map(of).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+fn atomics(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(4);
+    for n in [1usize, 100, 777] {
+        let x: Vec<i32> = (0..n).map(|_| rng.next() as i32 >> 8).collect();
+        // The layout of `results`: four bytes each but for the four of eight.
+        let mut start = Vec::new();
+        start.extend([i32::MAX, i32::MIN, -1, 0, 0, 0, 0, 0].map(i32::to_le_bytes).concat());
+        start.extend([0, 0, i64::MAX, 0].map(i64::to_le_bytes).concat());
+        start.extend([-1e9f32, 0.0, 0.0, 0.0].map(f32::to_le_bytes).concat());
+        let (input, results) = (run.upload(&x), run.upload(&start));
+        run.launch("all_kinds", shape(2, 64), &args![results, input, n as i32])?;
+        let got = run.download::<u8>(results, start.len());
+        let int = |at: usize| i32::from_le_bytes(got[at..at + 4].try_into().unwrap());
+        let long = |at: usize| i64::from_le_bytes(got[at..at + 8].try_into().unwrap());
+        assert_eq!([int(0), int(4)], [*x.iter().min().unwrap(), *x.iter().max().unwrap()]);
+        assert_eq!(int(8), x.iter().fold(-1, |all, v| all & (v | 0xf0f)));
+        assert_eq!(int(12), x.iter().fold(0, |all, v| all | (v & 0xff_00ff)));
+        assert_eq!(int(16), x.iter().fold(0, |all, v| all ^ v));
+        assert_eq!([int(20), int(24)], [n as i32 % 7, (11 - n as i32 % 11) % 11]);
+        assert_eq!(long(32), x.iter().map(|&v| i64::from(v)).sum::<i64>());
+        assert_eq!(long(40) as u64, x.iter().map(|&v| u64::from(v as u32) << 20).max().unwrap());
+        assert_eq!(long(48), x.iter().map(|&v| i64::from(v) * 1_000_003).min().unwrap());
+        assert_eq!(f64::from_bits(long(56) as u64), x.iter().map(|&v| f64::from(v) * 0.5).sum::<f64>());
+        let float = |at: usize| f32::from_bits(int(at) as u32);
+        assert_eq!(float(64), x.iter().map(|v| v % 1000).max().unwrap() as f32);
+        assert_eq!(float(68), x.iter().map(|v| v % 64).sum::<i32>() as f32);
+        let half = |at: usize| f16::from_bits(u16::from_le_bytes(got[at..at + 2].try_into().unwrap())).to_f32();
+        assert_eq!([half(72), half(74)], [n as f32, 0.5 * n as f32]);
+        assert!((1..=n as i32).contains(&int(76)));
+
+        let (counts, sums) = (run.zeros::<u32>(8), run.zeros::<u64>(2));
+        run.launch("either_memory", shape(n.div_ceil(96) as u32, 96), &args![counts, sums, input, n as i32])?;
+        let of = |key: i32| x.iter().filter(|&&v| v & 7 == key).count() as u32;
+        assert!(run.download::<u32>(counts, 8).into_iter().eq((0..8).map(of)));
+        let total: u64 = x.iter().map(|&v| u64::from(v as u32)).sum();
+        assert_eq!(run.download::<u64>(sums, 2).into_iter().sum::<u64>(), total);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ programs! {
     convolution 75
     resize 75
     life 75
+    cached_copy 80
 }
 
 fn tiles(n: usize, tile: usize) -> u32 {
@@ -208,6 +209,24 @@ fn life(run: &Run) -> Result<(), Fault> {
             let length = (word >> from).trailing_ones();
             let below = (word & (2u32 << from).wrapping_sub(1)).count_ones();
             assert_eq!(runs[i], length | word.leading_zeros() << 8 | below << 16);
+        }
+    }
+    Ok(())
+}
+
+fn cached_copy(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(7);
+    for [nx, ny, nz] in [[1, 1, 1], [9, 5, 7], [33, 2, 3]] {
+        let x: Vec<u32> = (0..nx * ny * nz).map(|_| rng.next() as u32).collect();
+        let (input, output) = (run.upload(&x), run.alloc::<u32>(x.len()));
+        let mut launch = shape((tiles(nx, 8), tiles(ny, 4)), (8, 4));
+        (launch.grid[2], launch.block[2]) = (tiles(nz, 2), 2);
+        run.launch("permute", launch, &args![output, input, nx as i32, ny as i32, nz as i32])?;
+        for (i, got) in run.download::<u32>(output, x.len()).into_iter().enumerate() {
+            let (px, py, pz) = (i / ny / nz, i % ny, i / ny % nz);
+            let v = x[(pz * ny + py) * nx + px];
+            let (value, kind, shift) = (v & 0xf_ffff ^ 0xf_ffff, ((v >> 20) + 1) & 31, (v >> 25).wrapping_neg() & 127);
+            assert_eq!(got, value | kind << 20 | shift << 25);
         }
     }
     Ok(())
