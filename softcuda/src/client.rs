@@ -429,7 +429,7 @@ impl Drop for Gpu {
             // not in the driver, whose copy of the standard library knows nothing of the test
             // harness that captures the output.
             if let Some(report) = self.text(control::TEXT_UNREAD_FAULT) {
-                eprintln!("softcuda: {report}");
+                eprintln!("softcuda: a kernel made an error that nobody asked about\n{report}");
             }
             for leak in self.text(control::TEXT_UNREAD_LEAKS).iter().flat_map(|leaks| leaks.lines()) {
                 eprintln!("softcuda: leaked {leak}");

@@ -59,6 +59,52 @@ impl FaultKind {
             FaultKind::BadLaunch => "impossible launch",
         }
     }
+
+    /// What is usually behind it, and what to do.
+    pub fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            FaultKind::OutOfBounds => {
+                "compare the index with the length before the access: a launch may have more threads than elements"
+            }
+            FaultKind::Misaligned => {
+                "an access of several bytes needs an address that is a multiple of its size; a slice that begins \
+                 inside a buffer may have none"
+            }
+            FaultKind::Uninitialised => {
+                "neither device memory, when it is allocated, nor shared memory, when a block begins, is zero: \
+                 something must write it first"
+            }
+            FaultKind::UseAfterFree => {
+                "the host freed it too early: keep the slice until the launch is known to be over"
+            }
+            FaultKind::BarrierDivergence => {
+                "all threads must come to the same barrier: none in a branch that only some take, or after some returned"
+            }
+            FaultKind::BadSyncMask => "the mask must name exactly the lanes that come to this instruction",
+            FaultKind::Deadlock => {
+                "count the arrivals that are waited for: a thread may have left, or taken another branch"
+            }
+            FaultKind::ReadOnlyViolation => {
+                "load it without __ldg and const __restrict__, or write it in an earlier launch"
+            }
+            FaultKind::MissingWait => {
+                "wait for the copy (cp.async.wait_group, or its mbarrier), then let the threads meet at a barrier"
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// An access to memory that went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessInfo {
+    /// Which memory, as CUDA calls it: `global`, `shared`, `local`, `constant`, `param`. `None` for
+    /// what touches two.
+    pub space: Option<&'static str>,
+    /// What it does: `read`, `write`, `atomic operation`, `asynchronous copy`.
+    pub action: &'static str,
+    /// How many bytes each thread accesses.
+    pub bytes: u32,
 }
 
 /// An error of a kernel, with the place that made it.
@@ -76,6 +122,8 @@ pub struct Fault {
     pub thread: [u32; 3],
     /// The address in question, 0 where there is none.
     pub address: u64,
+    /// The access that it was, if the error is about one.
+    pub access: Option<AccessInfo>,
     /// Line of the PTX text, from 1; 0 where there is none.
     pub ptx_line: u32,
     /// That line's text.
@@ -95,6 +143,7 @@ impl Fault {
             block: [0; 3],
             thread: [0; 3],
             address,
+            access: None,
             ptx_line: 0,
             ptx_text: String::new(),
             source: None,
@@ -103,21 +152,57 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// The access, if it is what the error is about.
+    fn invalid_access(&self) -> Option<AccessInfo> {
+        let invalid = matches!(
+            self.kind,
+            FaultKind::OutOfBounds | FaultKind::Misaligned | FaultKind::UseAfterFree | FaultKind::WriteToReadOnly
+        );
+        self.access.filter(|_| invalid)
+    }
+
+    /// The first line of a report.
+    fn headline(&self) -> String {
+        if let Some(AccessInfo { space, action, bytes }) = self.invalid_access() {
+            let space = space.map_or(String::new(), |space| format!("__{space}__ "));
+            return format!("Invalid {space}{action} of size {bytes} bytes");
+        }
+        let text = self.kind.text();
+        text[..1].to_uppercase() + &text[1..]
+    }
+}
+
+/// What begins each line of a report, as compute-sanitizer has it.
+pub(crate) const MARGIN: &str = "=========";
+
+/// The report. An error of the host is one line.
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.kind.text(), self.detail)?;
         if self.kernel.is_empty() {
-            return Ok(());
+            return write!(out, "{}: {}", self.kind.text(), self.detail);
         }
-        let [bx, by, bz] = self.block;
-        let [tx, ty, tz] = self.thread;
-        write!(out, "\n    by thread ({tx},{ty},{tz}) in block ({bx},{by},{bz})")?;
-        write!(out, " of kernel {}", self.kernel)?;
+        write!(out, "{MARGIN} {}", self.headline())?;
         if self.ptx_line != 0 {
-            write!(out, "\n    at PTX line {}: {}", self.ptx_line, self.ptx_text)?;
+            write!(out, "\n{MARGIN}     at PTX line {}: {}", self.ptx_line, self.ptx_text)?;
         }
         if let Some((file, line)) = &self.source {
-            write!(out, "\n    at {file}:{line}")?;
+            write!(out, "\n{MARGIN}     in {file}:{line}")?;
+        }
+        let kernel = &self.kernel;
+        if self.kind == FaultKind::BadLaunch {
+            write!(out, "\n{MARGIN}     at the launch of kernel {kernel}")?;
+        } else {
+            let ([bx, by, bz], [tx, ty, tz]) = (self.block, self.thread);
+            write!(out, "\n{MARGIN}     by thread ({tx},{ty},{tz}) in block ({bx},{by},{bz}) of kernel {kernel}")?;
+        }
+        write!(out, "\n{MARGIN}     ")?;
+        if self.invalid_access().is_some() {
+            write!(out, "{}: ", self.kind.text())?;
+        }
+        write!(out, "{}", self.detail)?;
+        if let Some(hint) = self.kind.hint() {
+            write!(out, "\n{MARGIN}     hint: {hint}")?;
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ pub use client::{Error, Gpu, LaunchInfo, driver_present, gpu, virtual_gpu};
 pub use config::{Approximation, Config};
 pub use counters::{Counters, OpClass};
 pub use exec::{EntryInfo, ParamInfo};
-pub use fault::{Fault, FaultKind};
+pub use fault::{AccessInfo, Fault, FaultKind};
 pub use inject::When;
 pub use kernel::{Arg, Kernel, Number, Ran, RunError, numbers};
 pub use memory::OutOfMemory;

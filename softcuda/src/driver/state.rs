@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::control::LaunchRecord;
 use crate::counters::Counters;
 use crate::exec::{self, EntryId, EntryInfo};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, MARGIN};
 use crate::memory::Memory;
 use crate::records::Records;
 
@@ -525,9 +525,9 @@ impl Context {
             let ordinal = owner.ordinal;
             owner.allocation_at(fault.address).map(|text| format!("{text}, of device {ordinal}, which is no peer"))
         });
-        let memory = memory.map_or(String::new(), |text| format!("\n    memory: {text}"));
+        let memory = memory.map_or(String::new(), |text| format!("\n{MARGIN}     memory: {text}"));
         let text = format!(
-            "{}: {fault}{memory}\n    on virtual device {}, compute capability {}.{}",
+            "{fault}{memory}\n{MARGIN}     {} on virtual device {}, compute capability {}.{}",
             status.name(),
             self.device.ordinal,
             config.capability_major,

@@ -1,11 +1,13 @@
 //! Blocks: the warps that share memory and barriers, and in what order they run.
 
-use crate::fault::{Fault, FaultKind};
-use crate::lower::op::{Inst, NONE, Op, Reg};
+use crate::fault::{AccessInfo, Fault, FaultKind};
+use crate::lower::op::{Access, Inst, NONE, Op, Reg};
+use crate::ptx::Space;
 
 use super::engine::RunWarp;
 use super::registers::LANES;
 use super::state::{Barrier, Launch, Problem, Shared, State, Warp, Worker};
+use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 /// Operations that a warp executes before another one has its turn, if nothing stops it earlier.
 const TURN: u32 = 1 << 16;
@@ -137,6 +139,7 @@ impl Block {
             block: self.shared.block,
             thread: self.warps[warp].thread(launch, problem.lane),
             address: problem.address,
+            access: entry.code.get(place).and_then(|inst| access_info(&inst.op, &self.warps[warp], problem.lane)),
             ptx_line,
             ptx_text,
             source,
@@ -227,5 +230,33 @@ impl Block {
         let detail = "the threads poll memory that nothing changes any more".to_owned();
         let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
         self.fault(launch, &problem, warp, pc)
+    }
+}
+
+/// What access to memory an operation makes for a lane.
+fn access_info(op: &Op, warp: &Warp, lane: usize) -> Option<AccessInfo> {
+    let info = |access: &Access, action| {
+        let generic = || match warp.r.get64(access.base)[lane].wrapping_add(access.offset as u64) >> 48 << 48 {
+            SHARED_WINDOW => "shared",
+            LOCAL_WINDOW => "local",
+            PARAM_WINDOW => "param",
+            _ => "global",
+        };
+        let space = match access.space {
+            Some(Space::Shared) => "shared",
+            Some(Space::Local) => "local",
+            Some(Space::Const) => "constant",
+            Some(Space::Param) => "param",
+            None if access.base != NONE && access.base_wide => generic(),
+            _ => "global",
+        };
+        AccessInfo { space: Some(space), action, bytes: u32::from(access.size) * u32::from(access.count) }
+    };
+    match op {
+        Op::Load(access) => Some(info(access, "read")),
+        Op::Store(access) => Some(info(access, "write")),
+        Op::Atom(atom) => Some(AccessInfo { bytes: atom.at.size.into(), ..info(&atom.at, "atomic operation") }),
+        Op::CpAsync(copy) => Some(AccessInfo { space: None, action: "asynchronous copy", bytes: copy.to.size.into() }),
+        _ => None,
     }
 }

@@ -1,0 +1,73 @@
+//! The text of reports, whole: `ptx/reports.txt` has one for each kind of error.
+
+mod ptx_support;
+
+use ptx_support::{Device, kernel_with};
+use softcuda::fault::{Fault, FaultKind};
+
+const REPORTS: &str = include_str!("ptx/reports.txt");
+
+/// Names and bodies of kernels. Each runs in two blocks of a warp; `%rd0` is a buffer of 40 bytes,
+/// `%rd1` one that was freed, `%r0` the thread's index.
+const KERNELS: [(&str, &str); 17] = [
+    ("read beyond the end", "mul.wide.u32 %rd2, %r0, 4;\nadd.s64 %rd2, %rd0, %rd2;\nld.global.u32 %r1, [%rd2];"),
+    ("write across the end", "st.global.v4.u32 [%rd0+32], {%r0, %r0, %r0, %r0};"),
+    ("read before the beginning", "ld.global.u8 %r1, [%rd0+-3];"),
+    ("misaligned read, generic address", "ld.u32 %r1, [%rd0+2];"),
+    ("addition to freed memory", "red.global.add.u32 [%rd1+8], 1;"),
+    ("read-only read of what was written", "st.global.u32 [%rd0], %r0;\nld.global.nc.u32 %r1, [%rd0];"),
+    ("write to a constant", "mov.u64 %rd2, fixed;\ncvta.const.u64 %rd2, %rd2;\nst.global.u32 [%rd2+4], %r0;"),
+    ("shared memory", "shl.b32 %r1, %r0, 3;\nmov.u32 %r2, tile;\nadd.s32 %r2, %r2, %r1;\nst.shared.u64 [%r2+8], %rd0;"),
+    ("local memory", ".local .align 4 .b8 own[16];\nmov.u64 %rd2, own;\nst.local.u32 [%rd2+16], %r0;"),
+    ("asynchronous copy", "mov.u32 %r2, tile;\ncp.async.ca.shared.global [%r2], [%rd0+2], 4;"),
+    ("uninitialised store", "mov.u32 %r2, tile;\nld.shared.u32 %r1, [%r2];\nst.global.u32 [%rd0], %r1;"),
+    ("uninitialised branch", "setp.eq.u32 %p1, %r9, 0;\n@%p1 bra L;\nL:"),
+    (
+        "no wait for a copy",
+        "shl.b32 %r1, %r0, 2;\nmov.u32 %r2, tile;\nadd.s32 %r2, %r2, %r1;\nsetp.lt.u32 %p1, %r0, 8;
+@%p1 cp.async.ca.shared.global [%r2], [%rd0], 4;\n@%p1 ld.shared.u32 %r1, [%r2];",
+    ),
+    ("barrier in a branch", "setp.lt.u32 %p1, %r0, 5;\n@%p1 bra L;\nbar.sync 0;\nL:"),
+    ("mask without the lanes that are there", "setp.lt.u32 %p1, %r0, 5;\n@%p1 bra L;\nbar.warp.sync 0xf;\nL:"),
+    ("barrier for more threads than come", "setp.ge.u32 %p1, %r0, 32;\n@!%p1 bar.sync 1, 64;"),
+    ("trap", "trap;"),
+];
+
+/// The error of a kernel, with the address of the buffer as `BUFFER`, others in relation to it.
+fn report(body: &str, dynamic_shared: u32) -> (FaultKind, String) {
+    let device = Device::new();
+    let (buffer, free) = (device.upload(&[7u32; 10]), device.upload(&[0u32; 10]));
+    device.memory.free(free).unwrap();
+    let text = kernel_with(
+        ".file 1 \"rows.cu\"\n.const .align 4 .b8 fixed[8];\n.shared .align 16 .b8 tile[256];\n",
+        &format!("ld.param.u64 %rd0, [p0];\nld.param.u64 %rd1, [p1];\nmov.u32 %r0, %tid.x;\n.loc 1 42 7\n{body}"),
+    );
+    let result = device.measure(&text, (2, 32, dynamic_shared), &[buffer, free, 0, 0]);
+    let fault = result.expect_err("the kernel should have made an error");
+    let mut text = fault.to_string();
+    for (place, _) in fault.detail.match_indices("0x") {
+        let digits: String = fault.detail[place + 2..].chars().take_while(char::is_ascii_hexdigit).collect();
+        let offset = u64::from_str_radix(&digits, 16).unwrap().wrapping_sub(buffer) as i64;
+        if offset.unsigned_abs() < 1 << 32 {
+            text = text.replace(&format!("0x{digits}"), &format!("BUFFER{offset:+}"));
+        }
+    }
+    (fault.kind, text)
+}
+
+#[test]
+fn reports_of_kernels() {
+    let mut found = String::new();
+    for (name, body) in KERNELS {
+        found += &format!("{name}\n{}\n\n", report(body, 0).1);
+    }
+    found += &format!("more shared memory than there is\n{}\n", report("", 1 << 20).1);
+    assert!(found == REPORTS, "{found}");
+}
+
+#[test]
+fn errors_of_the_host_are_one_line() {
+    let device = Device::new();
+    let fault: Fault = device.memory.read(16, &mut [0; 4]).unwrap_err();
+    assert_eq!(fault.to_string(), "out-of-bounds access: host read of 4 bytes at 0x10, where nothing is allocated");
+}
