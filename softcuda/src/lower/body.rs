@@ -8,6 +8,7 @@ use crate::ptx::{Function, Instruction, LoadError, Operand, Space, Statement, Ty
 use super::context::{Content, Lowerer, Scope, Symbol};
 use super::op::{Combine, Compare, CompareType, Inst, Mode, NONE, Op, PredRef, Un32, Un64};
 use super::parts::Parts;
+use super::table::{self, Family};
 
 /// How deep calls may nest. Deeper ones are most likely recursion through many functions.
 const MAX_CALLS: usize = 64;
@@ -123,40 +124,32 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             Some((name, true)) => self.predicate(&Operand::Not(name), &parts)?,
         };
         let operands = &instruction.operands[..];
-        match parts.base() {
-            "mov" => self.mov(&mut parts, operands),
-            "selp" => self.selp(&mut parts, operands),
-            "slct" => self.slct(&mut parts, operands),
-            "setp" => self.setp(&mut parts, operands),
-            "set" => self.set(&mut parts, operands),
-            "testp" => self.testp(&mut parts, operands),
-            "cvta" => self.cvta(&mut parts, operands),
-            "isspacep" => self.isspacep(&mut parts, operands),
-            "cvt" => self.cvt(&mut parts, operands),
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "abs" | "neg" | "addc" | "subc"
-            | "madc" => self.arithmetic(&mut parts, operands),
-            "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" => {
-                self.special_function(&mut parts, operands)
-            }
-            "copysign" => self.copysign(&mut parts, operands),
-            "and" | "or" | "xor" | "not" | "cnot" => self.logic(&mut parts, operands),
-            "shl" | "shr" | "shf" => self.shift(&mut parts, operands),
-            "mul24" | "mad24" | "sad" | "popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "bmsk" | "szext"
-            | "lop3" | "prmt" | "dp4a" | "dp2a" | "fns" | "vabsdiff2" | "vabsdiff4" => self.bits(&mut parts, operands),
-            "ld" | "ldu" => self.load(&mut parts, operands),
-            "st" => self.store(&mut parts, operands),
-            "atom" | "red" => self.atomic(&mut parts, operands),
-            "cp" => self.copy_async(&mut parts, operands),
-            "prefetch" | "prefetchu" | "discard" | "applypriority" | "createpolicy" => {
-                self.cache_hint(&mut parts, operands)
-            }
-            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => self.branch(&mut parts, operands),
-            "call" => self.call(&mut parts, operands),
-            "bar" | "barrier" | "membar" | "fence" | "nanosleep" | "griddepcontrol" | "pmevent" => {
-                self.synchronise(&mut parts, operands)
-            }
-            "shfl" | "vote" | "match" | "redux" | "elect" | "activemask" => self.warp_operation(&mut parts, operands),
-            _ => Err(parts.unsupported()),
+        let Some(known) = table::find(parts.base()) else { return Err(parts.unsupported()) };
+        match known.family {
+            Family::Arithmetic => self.arithmetic(&mut parts, operands),
+            Family::SpecialFunction => self.special_function(&mut parts, operands),
+            Family::CopySign => self.copysign(&mut parts, operands),
+            Family::Bits => self.bits(&mut parts, operands),
+            Family::Logic => self.logic(&mut parts, operands),
+            Family::Shift => self.shift(&mut parts, operands),
+            Family::Setp => self.setp(&mut parts, operands),
+            Family::Set => self.set(&mut parts, operands),
+            Family::Selp => self.selp(&mut parts, operands),
+            Family::Slct => self.slct(&mut parts, operands),
+            Family::Testp => self.testp(&mut parts, operands),
+            Family::Mov => self.mov(&mut parts, operands),
+            Family::Cvt => self.cvt(&mut parts, operands),
+            Family::Cvta => self.cvta(&mut parts, operands),
+            Family::IsSpacep => self.isspacep(&mut parts, operands),
+            Family::Load => self.load(&mut parts, operands),
+            Family::Store => self.store(&mut parts, operands),
+            Family::Atomic => self.atomic(&mut parts, operands),
+            Family::CopyAsync => self.copy_async(&mut parts, operands),
+            Family::CacheHint => self.cache_hint(&mut parts, operands),
+            Family::Branch => self.branch(&mut parts, operands),
+            Family::Call => self.call(&mut parts, operands),
+            Family::Synchronise => self.synchronise(&mut parts, operands),
+            Family::Warp => self.warp_operation(&mut parts, operands),
         }
     }
 

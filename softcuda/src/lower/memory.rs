@@ -408,16 +408,29 @@ impl<'a> Lowerer<'a, '_> {
 
     /// Instructions that only advise caches do nothing but hold their place.
     pub(super) fn cache_hint(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
+        if parts.has("tensor") {
+            return Err(parts.unsupported());
+        }
         if parts.base() == "createpolicy" {
-            let [Operand::Name(_), ..] = operands else { return Err(parts.operands()) };
-            let d = self.target(&operands[0], Type::B64, parts)?;
+            let kind = ["fractional", "range", "cvt"].into_iter().any(|kind| parts.take(kind));
+            parts.take_prefixed(&CACHE_HINTS);
+            parts.take("L2");
+            take_space(parts);
+            let (true, Type::B64) = (kind, parts.ty()?) else { return Err(parts.unsupported()) };
+            parts.finish()?;
+            let Some(d) = operands.first() else { return Err(parts.operands()) };
+            let d = self.target(d, Type::B64, parts)?;
             let a = self.const64(0);
             self.emit(OpClass::Other, Op::Un64 { f: Un64::Mov, m: Mode::PLAIN, d, a });
             return Ok(());
         }
-        if parts.has("tensor") {
-            return Err(parts.unsupported());
+        parts.take_prefixed(&CACHE_HINTS);
+        for level in ["L1", "L2"] {
+            parts.take(level);
         }
+        take_space(parts);
+        parts.finish()?;
+        let [Operand::Address(..), ..] = operands else { return Err(parts.operands()) };
         self.emit(OpClass::Other, Op::Nop);
         Ok(())
     }

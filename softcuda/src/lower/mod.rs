@@ -19,6 +19,7 @@ mod moves;
 pub mod op;
 mod parts;
 mod special;
+pub mod table;
 mod visit;
 mod warp;
 
