@@ -32,6 +32,8 @@ pub enum FaultKind {
     WriteToReadOnly,
     /// An asynchronous copy was used before it was waited for.
     MissingWait,
+    /// An access to the shared memory of a block of the cluster that has exited, or need not have begun.
+    PeerNotRunning,
     /// The program did what this engine does not do.
     Unsupported,
     /// The launch itself is impossible: too many threads, too much shared memory.
@@ -55,6 +57,7 @@ impl FaultKind {
             FaultKind::ReadOnlyViolation => "read-only load of memory written in the same launch",
             FaultKind::WriteToReadOnly => "write to read-only memory",
             FaultKind::MissingWait => "missing wait for an asynchronous copy",
+            FaultKind::PeerNotRunning => "shared memory of a block that need not be running",
             FaultKind::Unsupported => "unsupported operation",
             FaultKind::BadLaunch => "impossible launch",
         }

@@ -11,9 +11,10 @@ use crate::lower::op::{Access, NONE};
 use crate::memory::{DEFINED, Window, fill_bytes, load_bytes, scan_shadow, store_bytes};
 use crate::ptx::Space;
 
+use super::cluster::Cluster;
 use super::registers::{LANES, Lanes64};
 use super::staging::{gather, spread};
-use super::state::{Problem, Shared, Step, Warp, Worker};
+use super::state::{Problem, Step, Warp, Worker};
 use super::traffic::Kind;
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
@@ -289,21 +290,26 @@ pub(super) fn sectors(at: &Lanes64, mask: u32, bytes: usize) -> u64 {
 impl Worker<'_> {
     /// A load.
     #[inline(always)]
-    pub(super) fn load(&mut self, shared: &Shared, warp: &mut Warp, access: &Access, mask: u32) -> Step {
+    pub(super) fn load(&mut self, cluster: &Cluster, warp: &mut Warp, access: &Access, mask: u32) -> Step {
         let at = addresses(warp, access, mask)?;
         let bytes = usize::from(access.size) * usize::from(access.count);
         self.staging.partial = false;
         self.polls += u32::from(access.strong);
         match access.space {
             Some(Space::Global) => self.fetch_global(&at, mask, bytes, access, true)?,
-            Some(Space::Shared) => self.fetch_shared(shared, &at, mask, bytes)?,
+            Some(Space::Shared) => {
+                if let Err(problem) = self.fetch_shared(cluster.own(), &at, mask, bytes) {
+                    self.fetch_shared(cluster.own(), &cluster.in_own(&at, mask, problem)?, mask, bytes)?;
+                }
+            }
             Some(Space::Param) if access.base == NONE => {
                 return self.load_param(warp, access, mask, bytes);
             }
             Some(Space::Param) => self.fetch_params(&at, mask, bytes)?,
             Some(Space::Const) => self.fetch_global(&at, mask, bytes, access, false)?,
+            Some(Space::Cluster) => self.fetch_cluster(cluster, &at, mask, bytes)?,
             Some(Space::Local) => self.fetch_local(warp, &at, mask, bytes)?,
-            _ => self.fetch_generic(shared, warp, access, &at, mask, bytes)?,
+            _ => self.fetch_generic(cluster, warp, access, &at, mask, bytes)?,
         }
         spread(&self.staging, warp, access, mask);
         Ok(())
@@ -325,7 +331,7 @@ impl Worker<'_> {
 
     fn fetch_generic(
         &mut self,
-        shared: &Shared,
+        cluster: &Cluster,
         warp: &Warp,
         access: &Access,
         at: &Lanes64,
@@ -336,7 +342,7 @@ impl Worker<'_> {
             let offsets = at.map(|address| address.wrapping_sub(window));
             match window {
                 0 => self.fetch_global(at, lanes, bytes, access, true)?,
-                SHARED_WINDOW => self.fetch_shared(shared, &offsets, lanes, bytes)?,
+                SHARED_WINDOW => self.fetch_cluster(cluster, &offsets, lanes, bytes)?,
                 LOCAL_WINDOW => self.fetch_local(warp, &offsets, lanes, bytes)?,
                 _ => self.fetch_params(&offsets, lanes, bytes)?,
             }
@@ -346,7 +352,7 @@ impl Worker<'_> {
 
     /// A store.
     #[inline(always)]
-    pub(super) fn store(&mut self, shared: &mut Shared, warp: &mut Warp, access: &Access, mask: u32) -> Step {
+    pub(super) fn store(&mut self, cluster: &mut Cluster, warp: &mut Warp, access: &Access, mask: u32) -> Step {
         let at = addresses(warp, access, mask)?;
         let bytes = usize::from(access.size) * usize::from(access.count);
         self.staging.partial = false;
@@ -356,7 +362,11 @@ impl Worker<'_> {
                 self.must_be_defined(&at, mask, bytes)?;
                 self.deposit_global(&at, mask, bytes, access)
             }
-            Some(Space::Shared) => self.deposit_shared(shared, &at, mask, bytes),
+            Some(Space::Shared) => self.deposit_shared(cluster.own_mut(), &at, mask, bytes).or_else(|problem| {
+                let offsets = cluster.in_own(&at, mask, problem)?;
+                self.deposit_shared(cluster.own_mut(), &offsets, mask, bytes)
+            }),
+            Some(Space::Cluster) => self.deposit_cluster(cluster, &at, mask, bytes),
             Some(Space::Local) => self.deposit_local(warp, &at, mask, bytes),
             None => {
                 for (window, lanes) in spaces(&at, mask) {
@@ -366,7 +376,7 @@ impl Worker<'_> {
                             self.must_be_defined(&at, lanes, bytes)?;
                             self.deposit_global(&at, lanes, bytes, access)?;
                         }
-                        SHARED_WINDOW => self.deposit_shared(shared, &offsets, lanes, bytes)?,
+                        SHARED_WINDOW => self.deposit_cluster(cluster, &offsets, lanes, bytes)?,
                         LOCAL_WINDOW => self.deposit_local(warp, &offsets, lanes, bytes)?,
                         _ => return Err(read_only(first_lane(lanes), at[first_lane(lanes)])),
                     }

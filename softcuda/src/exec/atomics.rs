@@ -9,6 +9,7 @@ use crate::ptx::{Space, Type};
 
 use super::access::{addresses, lanes_of, sectors, spaces};
 use super::banks::atomic_wavefronts;
+use super::cluster::Cluster;
 use super::float::{self, bits, f, flush, from_bf16, from_f16, to_bf16, to_f16};
 use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
 use super::traffic::Kind;
@@ -112,7 +113,7 @@ unsafe fn update(at: *mut u8, size: usize, function: impl Fn(u64) -> Option<u64>
 impl Worker<'_> {
     /// An atomic operation, lane after lane.
     #[inline(never)]
-    pub(super) fn atomic(&mut self, shared: &mut Shared, warp: &mut Warp, atom: &Atom, mask: u32) -> Step {
+    pub(super) fn atomic(&mut self, cluster: &mut Cluster, warp: &mut Warp, atom: &Atom, mask: u32) -> Step {
         let at = addresses(warp, &atom.at, mask)?;
         let size = usize::from(atom.at.size);
         let operand = |warp: &Warp, index: usize, lane: usize| match atom.at.regs[index] {
@@ -130,7 +131,7 @@ impl Worker<'_> {
         }
         let groups = match atom.at.space {
             Some(Space::Global) => [(0, mask), (0, 0)],
-            Some(Space::Shared) => [(SHARED_WINDOW, mask), (0, 0)],
+            Some(Space::Shared | Space::Cluster) => [(SHARED_WINDOW, mask), (0, 0)],
             _ => {
                 let mut groups = [(0, 0); 2];
                 for (window, lanes) in spaces(&at, mask) {
@@ -165,8 +166,13 @@ impl Worker<'_> {
                 let (old, was_defined) = if window == 0 {
                     self.atomic_global(atom, lane, address, size, (a, b))?
                 } else {
-                    let offset = if atom.at.space.is_none() { address - window } else { address };
-                    self.atomic_shared(shared, atom, lane, offset, size, (a, b))?
+                    let address = if atom.at.space.is_none() { address - window } else { address };
+                    let (rank, offset) = cluster.place(address, lane, "atomic operation")?;
+                    if rank != cluster.me && atom.at.space == Some(Space::Shared) {
+                        let detail = format!("atomic operation on `.shared::cta` in block {rank} of the cluster");
+                        return Err(Problem::new(FaultKind::OutOfBounds, lane, address, detail));
+                    }
+                    self.atomic_shared(&mut cluster.blocks[rank], atom, lane, offset, size, (a, b))?
                 };
                 if atom.d != NONE {
                     self.set_old(warp, atom, lane, old, was_defined);

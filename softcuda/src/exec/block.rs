@@ -4,9 +4,10 @@ use crate::fault::{AccessInfo, Fault, FaultKind};
 use crate::lower::op::{Access, Inst, NONE, Op, Reg};
 use crate::ptx::Space;
 
+use super::cluster::Cluster;
 use super::engine::RunWarp;
 use super::registers::LANES;
-use super::state::{Barrier, Launch, Problem, Shared, State, Warp, Worker};
+use super::state::{Launch, Problem, Shared, State, Warp, Worker};
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 /// Operations that a warp executes before another one has its turn, if nothing stops it earlier.
@@ -18,7 +19,6 @@ const PATIENCE: u32 = 16;
 /// A block.
 pub(super) struct Block {
     pub(super) index: u64,
-    shared: Shared,
     warps: Vec<Warp>,
     /// State of the generator of the order of warps; 0 runs them in order.
     seed: u64,
@@ -31,10 +31,12 @@ pub(super) enum Outcome {
     Done,
     /// It waits for what other blocks write.
     Waiting,
+    /// It cannot go on, unless other blocks of its cluster do.
+    Stuck,
 }
 
 /// A step of splitmix64.
-fn next(state: &mut u64) -> u64 {
+pub(super) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -46,40 +48,28 @@ impl Block {
     pub(super) fn new(launch: &Launch<'_>) -> Block {
         let threads = launch.threads();
         let warps = (0..threads.div_ceil(LANES as u32)).map(|index| Warp::new(launch, index));
-        Block {
-            index: 0,
-            shared: Shared {
-                block: [0; 3],
-                threads,
-                exited: 0,
-                barriers: [Barrier::default(); 16],
-                reductions: Vec::new(),
-                bytes: vec![0; launch.shared_bytes],
-                state: vec![0; launch.shared_bytes],
-            },
-            warps: warps.collect(),
-            seed: 0,
-        }
+        Block { index: 0, warps: warps.collect(), seed: 0 }
     }
 
-    /// Makes it ready to run as block number `index` of the grid.
-    pub(super) fn start(&mut self, launch: &Launch<'_>, index: u64) {
+    /// Makes it ready to run as a block of the grid.
+    pub(super) fn start(&mut self, launch: &Launch<'_>, block: [u32; 3]) {
         let [x, y, _] = launch.shape.grid.map(u64::from);
-        let block = [index % x, index / x % y, index / x / y].map(|i| i as u32);
+        let index = (u64::from(block[2]) * y + u64::from(block[1])) * x + u64::from(block[0]);
         self.index = index;
-        self.shared.block = block;
-        self.shared.exited = 0;
-        self.shared.barriers = [Barrier::default(); 16];
-        self.shared.reductions.clear();
-        self.shared.state.fill(0);
         self.warps.iter_mut().for_each(|warp| warp.start(launch, block));
         let seed = launch.config.seed;
         self.seed = if seed == 0 { 0 } else { seed ^ next(&mut (index + 1)) | 1 };
     }
 
     /// Runs it until it is done, or waits for another block.
-    pub(super) fn run(&mut self, worker: &mut Worker<'_>, run_warp: RunWarp) -> Result<Outcome, Fault> {
+    pub(super) fn run(
+        &mut self,
+        worker: &mut Worker<'_>,
+        cluster: &mut Cluster,
+        run_warp: RunWarp,
+    ) -> Result<Outcome, Fault> {
         worker.trace_block(self.index);
+        cluster.own_mut().started = true;
         let mut order: Vec<usize> = (0..self.warps.len()).collect();
         let mut idle = 0;
         loop {
@@ -101,8 +91,8 @@ impl Block {
                     0 => TURN,
                     _ => 1 + next(&mut self.seed) as u32 % 256,
                 };
-                if let Err((problem, pc)) = run_warp(worker, &mut self.shared, warp, turn) {
-                    return Err(self.fault(worker.launch, &problem, index, pc));
+                if let Err((problem, pc)) = run_warp(worker, cluster, warp, turn) {
+                    return Err(self.fault(worker.launch, cluster.own(), &problem, index, pc));
                 }
                 let moved = self.warps[index].steps != steps;
                 ran |= moved;
@@ -115,7 +105,7 @@ impl Block {
                 return Ok(Outcome::Done);
             }
             if !ran {
-                return Err(self.stuck(worker.launch));
+                return Ok(Outcome::Stuck);
             }
             idle = if polled && worker.progress == before { idle + 1 } else { 0 };
             if idle == PATIENCE {
@@ -125,7 +115,7 @@ impl Block {
     }
 
     /// A fault at an operation of a warp.
-    fn fault(&self, launch: &Launch<'_>, problem: &Problem, warp: usize, pc: u32) -> Fault {
+    fn fault(&self, launch: &Launch<'_>, shared: &Shared, problem: &Problem, warp: usize, pc: u32) -> Fault {
         let entry = launch.entry;
         let place = pc as usize;
         let (file, line) = entry.locations.get(place).copied().unwrap_or((0, 0));
@@ -136,7 +126,7 @@ impl Block {
         Fault {
             kind: problem.kind,
             kernel: entry.name.clone(),
-            block: self.shared.block,
+            block: shared.block,
             thread: self.warps[warp].thread(launch, problem.lane),
             address: problem.address,
             access: entry.code.get(place).and_then(|inst| access_info(&inst.op, &self.warps[warp], problem.lane)),
@@ -148,7 +138,7 @@ impl Block {
     }
 
     /// No warp can run and no thread is done: says who waits for whom.
-    fn stuck(&self, launch: &Launch<'_>) -> Fault {
+    pub(super) fn stuck(&self, launch: &Launch<'_>, shared: &Shared) -> Fault {
         let code = &launch.entry.code;
         let mut waiting = Vec::new();
         for (index, warp) in self.warps.iter().enumerate() {
@@ -158,7 +148,7 @@ impl Block {
         let Some(&(warp, group)) = of_warp.or(waiting.first()) else {
             let detail = "no thread can go on".to_owned();
             let problem = Problem { kind: FaultKind::Deadlock, lane: 0, address: 0, detail };
-            return self.fault(launch, &problem, 0, 0);
+            return self.fault(launch, shared, &problem, 0, 0);
         };
         let places: std::collections::BTreeSet<u32> =
             waiting.iter().map(|(_, group)| launch.entry.lines[group.pc as usize]).collect();
@@ -169,7 +159,7 @@ impl Block {
             .sum();
         let places: Vec<String> = places.iter().map(u32::to_string).collect();
         let apart = waiting.iter().any(|(_, other)| other.pc != group.pc);
-        let (exited, total) = (self.shared.exited, self.shared.threads);
+        let (exited, total) = (shared.exited, shared.threads);
         let situation = format!(
             "{exited} of the block's {total} threads have exited, the others wait at PTX line {}",
             places.join(", ")
@@ -198,7 +188,7 @@ impl Block {
         };
         let lane = group.mask.trailing_zeros() as usize & 31;
         let problem = Problem { kind, lane, address: 0, detail: format!("{what}; {situation}") };
-        self.fault(launch, &problem, warp, group.pc)
+        self.fault(launch, shared, &problem, warp, group.pc)
     }
 
     fn members(&self, warp: usize, code: &[Inst], pc: u32) -> String {
@@ -221,7 +211,7 @@ impl Block {
     }
 
     /// The fault of a block that waits for others which will never do what it waits for.
-    pub(super) fn starved(&self, launch: &Launch<'_>) -> Fault {
+    pub(super) fn starved(&self, launch: &Launch<'_>, shared: &Shared) -> Fault {
         let found = self.warps.iter().enumerate().find(|(_, warp)| !warp.groups.is_empty());
         let (warp, pc, lane) = found.map_or((0, 0, 0), |(index, warp)| {
             let group = warp.groups[0];
@@ -229,7 +219,7 @@ impl Block {
         });
         let detail = "the threads poll memory that nothing changes any more".to_owned();
         let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
-        self.fault(launch, &problem, warp, pc)
+        self.fault(launch, shared, &problem, warp, pc)
     }
 }
 
@@ -243,7 +233,7 @@ fn access_info(op: &Op, warp: &Warp, lane: usize) -> Option<AccessInfo> {
             _ => "global",
         };
         let space = match access.space {
-            Some(Space::Shared) => "shared",
+            Some(Space::Shared | Space::Cluster) => "shared",
             Some(Space::Local) => "local",
             Some(Space::Const) => "constant",
             Some(Space::Param) => "param",

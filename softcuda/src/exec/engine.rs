@@ -9,15 +9,16 @@ use crate::fault::FaultKind;
 use crate::lower::op::{Combine, Inst, NONE, Op, PredRef, Reg, Wide};
 
 use super::alu::{self, map2};
+use super::cluster::Cluster;
 use super::convert;
 use super::rare::rare;
 use super::registers::{LANES, Registers};
-use super::state::{Group, Problem, Shared, State, Step, Warp, Worker};
+use super::state::{Group, Problem, State, Step, Warp, Worker};
 use super::undefined::propagate;
 use super::{alu64, half};
 
 /// The main loop that fits this processor.
-pub(super) type RunWarp = fn(&mut Worker<'_>, &mut Shared, &mut Warp, u32) -> Result<(), (Box<Problem>, u32)>;
+pub(super) type RunWarp = fn(&mut Worker<'_>, &mut Cluster, &mut Warp, u32) -> Result<(), (Box<Problem>, u32)>;
 
 /// Chooses the main loop.
 pub(super) fn run_warp() -> RunWarp {
@@ -29,35 +30,40 @@ pub(super) fn run_warp() -> RunWarp {
         && std::arch::is_x86_feature_detected!("lzcnt")
         && std::arch::is_x86_feature_detected!("popcnt")
     {
-        return |worker, shared, warp, budget| {
+        return |worker, cluster, warp, budget| {
             // SAFETY: the processor has the features that the function is compiled for.
-            unsafe { run_avx2(worker, shared, warp, budget) }
+            unsafe { run_avx2(worker, cluster, warp, budget) }
         };
     }
-    |worker, shared, warp, budget| run(worker, shared, warp, budget)
+    |worker, cluster, warp, budget| run(worker, cluster, warp, budget)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
 fn run_avx2(
     worker: &mut Worker<'_>,
-    shared: &mut Shared,
+    cluster: &mut Cluster,
     warp: &mut Warp,
     budget: u32,
 ) -> Result<(), (Box<Problem>, u32)> {
-    run(worker, shared, warp, budget)
+    run(worker, cluster, warp, budget)
 }
 
 /// Runs a warp until it waits for others, has nothing left to do, or has had its turn. An error
 /// comes with the place of the operation.
 #[inline(always)]
-fn run(worker: &mut Worker<'_>, shared: &mut Shared, warp: &mut Warp, budget: u32) -> Result<(), (Box<Problem>, u32)> {
+fn run(
+    worker: &mut Worker<'_>,
+    cluster: &mut Cluster,
+    warp: &mut Warp,
+    budget: u32,
+) -> Result<(), (Box<Problem>, u32)> {
     let code: &[Inst] = &worker.launch.entry.code;
     let mut left = budget;
     let traced = worker.tracer.is_some();
     worker.polls = 0;
     while left > 0 && worker.polls < POLLS {
-        let Some(index) = warp.choose(code, shared) else { return Ok(()) };
+        let Some(index) = warp.choose(code, cluster) else { return Ok(()) };
         let mut lanes = Lanes {
             pc: warp.groups[index].pc,
             mask: warp.groups[index].mask,
@@ -71,7 +77,7 @@ fn run(worker: &mut Worker<'_>, shared: &mut Shared, warp: &mut Warp, budget: u3
             left -= 1;
             let inst = &code[lanes.pc as usize];
             let (pc, read) = (lanes.pc, worker.counters.global_read_bytes);
-            if let Err(problem) = step(worker, shared, warp, code, inst, &mut lanes) {
+            if let Err(problem) = step(worker, cluster, warp, code, inst, &mut lanes) {
                 return Err((problem, lanes.pc));
             }
             if traced {
@@ -144,7 +150,7 @@ fn undefined_guard(lanes: u32) -> Box<Problem> {
 #[inline(always)]
 fn step(
     worker: &mut Worker<'_>,
-    shared: &mut Shared,
+    cluster: &mut Cluster,
     warp: &mut Warp,
     code: &[Inst],
     inst: &Inst,
@@ -335,10 +341,10 @@ fn step(
             set_part(r, e, &high, active);
         }
         Op::Load(ref access) => {
-            worker.load(shared, warp, access, active)?;
+            worker.load(cluster, warp, access, active)?;
             lanes.stop = access.strong && worker.polls >= POLLS;
         }
-        Op::Store(ref access) => worker.store(shared, warp, access, active)?,
+        Op::Store(ref access) => worker.store(cluster, warp, access, active)?,
         Op::Bra { to } => {
             if active == lanes.mask {
                 // Others may be where this jumps over.
@@ -361,7 +367,7 @@ fn step(
             wait_for_members(lanes, active & !ready);
             return Ok(());
         }
-        _ => return rare(worker, shared, warp, code, op, lanes, active),
+        _ => return rare(worker, cluster, warp, code, op, lanes, active),
     }
     lanes.pc += 1;
     Ok(())

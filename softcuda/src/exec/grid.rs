@@ -1,4 +1,4 @@
-//! Grids: the blocks of a launch, on one host thread or several.
+//! Grids: the clusters of a launch, on one host thread or several.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -12,7 +12,8 @@ use crate::memory::Snapshot;
 use crate::ptx::Space;
 
 use super::Measured;
-use super::block::{Block, Outcome};
+use super::block::Outcome;
+use super::cluster::Team;
 use super::engine::run_warp;
 use super::state::{Launch, Worker};
 
@@ -56,10 +57,16 @@ pub(super) fn residency(launch: &Launch<'_>) -> u64 {
     resident_per_sm(launch) * u64::from(launch.config.sm_count)
 }
 
-/// Runs all blocks; the error is that of the lowest block that made one.
+/// Blocks of a cluster.
+fn cluster_size(launch: &Launch<'_>) -> u64 {
+    launch.shape.cluster.iter().map(|&n| u64::from(n)).product::<u64>().max(1)
+}
+
+/// Runs all clusters; the error is that of the lowest that made one.
 pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Measured, Fault> {
-    let total: u64 = launch.shape.grid.iter().map(|&n| u64::from(n)).product();
-    let wanted = u64::from(launch.config.workers.max(1)).min(total / BLOCKS_PER_WORKER).max(1);
+    let blocks: u64 = launch.shape.grid.iter().map(|&n| u64::from(n)).product();
+    let total = blocks / cluster_size(launch);
+    let wanted = u64::from(launch.config.workers.max(1)).min(blocks / BLOCKS_PER_WORKER).max(1);
     if wanted == 1 || launch.config.trace || communicates(launch.entry) {
         return run_together(launch, snapshot, total);
     }
@@ -71,21 +78,21 @@ pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Measured, 
         for _ in 0..wanted {
             scope.spawn(|| {
                 let mut worker = Worker::new(launch, snapshot.windows());
-                let mut block = Block::new(launch);
+                let mut team = Team::new(launch);
                 let run_warp = run_warp();
                 loop {
                     let index = next.fetch_add(1, Relaxed);
-                    // A block below the one that failed must still run: it may fail too.
+                    // A cluster below the one that failed must still run: it may fail too.
                     if index >= total || index > stop_at.load(Relaxed) {
                         break;
                     }
-                    block.start(launch, index);
+                    team.start(launch, index);
                     let mut idle = 0;
                     let result = loop {
-                        match block.run(&mut worker, run_warp) {
+                        match team.run(&mut worker, run_warp) {
                             // It polls shared memory, so only its own warps can help it.
                             Ok(Outcome::Waiting) if idle < IDLE_ROUNDS => idle += 1,
-                            Ok(Outcome::Waiting) => break Err(block.starved(launch)),
+                            Ok(Outcome::Waiting) => break Err(team.starved(launch)),
                             other => break other,
                         }
                     };
@@ -110,38 +117,38 @@ pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Measured, 
     }
 }
 
-/// Runs all blocks on this thread. A block that waits for others makes room for them, as long as
+/// Runs all clusters on this thread. One that waits for others makes room for them, as long as
 /// they fit on the device together.
 fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<Measured, Fault> {
     let mut worker = Worker::new(launch, snapshot.windows());
     let run_warp = run_warp();
-    let limit = residency(launch);
-    let mut resident: VecDeque<Block> = VecDeque::new();
-    let mut spare: Option<Block> = None;
+    let limit = (residency(launch) / cluster_size(launch)).max(1);
+    let mut resident: VecDeque<Team> = VecDeque::new();
+    let mut spare: Option<Team> = None;
     let (mut next, mut idle) = (0, 0);
     loop {
-        let mut block = if next < total && (resident.len() as u64) < limit {
-            let mut block = spare.take().unwrap_or_else(|| Block::new(launch));
-            block.start(launch, next);
+        let mut team = if next < total && (resident.len() as u64) < limit {
+            let mut team = spare.take().unwrap_or_else(|| Team::new(launch));
+            team.start(launch, next);
             next += 1;
-            block
-        } else if let Some(block) = resident.pop_front() {
-            block
+            team
+        } else if let Some(team) = resident.pop_front() {
+            team
         } else {
             let traffic = worker.tracer.take().map(|tracer| tracer.finish(launch));
             return Ok(Measured { counters: worker.totals(), traffic });
         };
         let before = worker.progress;
-        match block.run(&mut worker, run_warp)? {
-            Outcome::Done => spare = Some(block),
-            Outcome::Waiting => {
+        match team.run(&mut worker, run_warp)? {
+            Outcome::Done => spare = Some(team),
+            Outcome::Waiting | Outcome::Stuck => {
                 let stalled = worker.progress == before;
                 idle = if stalled { idle + 1 } else { 0 };
                 if idle > IDLE_ROUNDS.saturating_mul(resident.len() as u32 + 1) {
-                    let first = resident.iter().chain([&block]).min_by_key(|b| b.index);
-                    return Err(first.unwrap_or(&block).starved(launch));
+                    let first = resident.iter().chain([&team]).min_by_key(|team| team.index);
+                    return Err(first.unwrap_or(&team).starved(launch));
                 }
-                resident.push_back(block);
+                resident.push_back(team);
             }
         }
     }

@@ -12,6 +12,7 @@ mod banks;
 mod barrier;
 mod block;
 mod cache;
+mod cluster;
 mod convert;
 mod copies;
 mod engine;
@@ -247,6 +248,9 @@ pub fn measure(
     Ok(measured)
 }
 
+/// Blocks that a cluster may have on any device.
+const MAX_CLUSTER: u32 = 16;
+
 /// Refuses launches that no device of this configuration could make.
 fn check(entry: &Entry, shape: &LaunchShape, params: &[u8], config: &Config) -> Result<(), Fault> {
     let refuse = |detail: String| {
@@ -270,8 +274,15 @@ fn check(entry: &Entry, shape: &LaunchShape, params: &[u8], config: &Config) -> 
         let (given, wanted) = (params.len(), entry.param_bytes);
         return refuse(format!("{given} bytes of parameters where {wanted} are wanted"));
     }
-    if product(&shape.cluster) > 1 {
-        return refuse("clusters are not supported yet".to_owned());
+    let cluster = product(&shape.cluster);
+    if cluster == 0 || cluster > u128::from(config.max_cluster.clamp(1, MAX_CLUSTER)) {
+        return refuse(format!("a cluster of {cluster} blocks"));
+    }
+    if entry.cluster.is_some_and(|required| required != shape.cluster) {
+        return refuse(format!("clusters of {:?}, the kernel requires {:?}", shape.cluster, entry.cluster));
+    }
+    if (0..3).any(|d| !shape.grid[d].is_multiple_of(shape.cluster[d])) {
+        return refuse(format!("a grid of {:?} blocks in clusters of {:?}", shape.grid, shape.cluster));
     }
     Ok(())
 }

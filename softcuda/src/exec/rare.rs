@@ -7,6 +7,7 @@ use crate::ptx::Space;
 use super::alu;
 use super::approximate;
 use super::barrier::{Arrival, arrive};
+use super::cluster::Cluster;
 use super::engine::{Lanes, POLLS, combine, hazy, set_part, settle, settle_parts, wait_for_members};
 use super::registers::{LANES, Registers};
 use super::state::{Problem, Shared, State, Step, Warp, Worker};
@@ -16,7 +17,7 @@ use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, alu64, half};
 #[inline(never)]
 pub(super) fn rare(
     worker: &mut Worker<'_>,
-    shared: &mut Shared,
+    cluster: &mut Cluster,
     warp: &mut Warp,
     code: &[Inst],
     op: &Op,
@@ -25,11 +26,11 @@ pub(super) fn rare(
 ) -> Step {
     match *op {
         Op::Exit => {
-            leave(worker, shared, warp, active);
+            leave(worker, cluster.own_mut(), warp, active);
             lanes.mask &= !active;
             lanes.stop = true;
         }
-        Op::Bar(ref bar) => match arrive(worker, shared, warp, bar, active)? {
+        Op::Bar(ref bar) => match arrive(worker, cluster.own_mut(), warp, bar, active)? {
             Arrival::Pass => {}
             Arrival::WaitForWarp => {
                 wait_for_members(lanes, active);
@@ -72,13 +73,13 @@ pub(super) fn rare(
         }
         Op::Brx { index, ref targets } => return branch_indexed(warp, index, targets, lanes, active),
         Op::Atom(ref atom) => {
-            worker.atomic(shared, warp, atom, active)?;
+            worker.atomic(cluster, warp, atom, active)?;
             lanes.stop = worker.polls >= POLLS;
         }
-        Op::CpAsync(ref copy) => worker.copy_async(shared, warp, copy, active)?,
+        Op::CpAsync(ref copy) => worker.copy_async(cluster.own_mut(), warp, copy, active)?,
         Op::CpCommit => worker.commit_copies(warp, active),
-        Op::CpWait(pending) => worker.wait_copies(shared, warp, active, Some(pending))?,
-        Op::CpWaitAll => worker.wait_copies(shared, warp, active, None)?,
+        Op::CpWait(pending) => worker.wait_copies(cluster.own_mut(), warp, active, Some(pending))?,
+        Op::CpWaitAll => worker.wait_copies(cluster.own_mut(), warp, active, None)?,
         Op::Trap => {
             let lane = active.trailing_zeros() as usize;
             let detail = "the kernel executed `trap`".to_owned();

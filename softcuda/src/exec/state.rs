@@ -241,6 +241,8 @@ pub(super) struct Shared {
     pub(super) block: [u32; 3],
     pub(super) threads: u32,
     pub(super) exited: u32,
+    /// Whether any of its warps has run.
+    pub(super) started: bool,
     pub(super) barriers: [Barrier; 16],
     /// Results of `bar.red` that some threads may not have seen yet: barrier, generation, how many
     /// predicates were true, of how many.
@@ -249,6 +251,34 @@ pub(super) struct Shared {
     /// [`PENDING`] or 0.
     pub(super) bytes: Vec<u8>,
     pub(super) state: Vec<u8>,
+}
+
+impl Shared {
+    pub(super) fn new(launch: &Launch<'_>) -> Shared {
+        Shared {
+            block: [0; 3],
+            threads: launch.threads(),
+            exited: 0,
+            started: false,
+            barriers: [Barrier::default(); 16],
+            reductions: Vec::new(),
+            bytes: vec![0; launch.shared_bytes],
+            state: vec![0; launch.shared_bytes],
+        }
+    }
+
+    /// Makes it ready for a block.
+    pub(super) fn start(&mut self, block: [u32; 3]) {
+        (self.block, self.exited, self.started) = (block, 0, false);
+        self.barriers = [Barrier::default(); 16];
+        self.reductions.clear();
+        self.state.fill(0);
+    }
+
+    /// Whether any thread has not exited.
+    pub(super) fn runs(&self) -> bool {
+        self.exited < self.threads
+    }
 }
 
 /// State of a byte of shared memory that an asynchronous copy will write.

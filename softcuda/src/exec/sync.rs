@@ -4,23 +4,24 @@ use crate::fault::FaultKind;
 use crate::lower::op::{Inst, NONE, Op, PredRef, ReduxOp, Reg, Shfl, ShflMode, VoteMode};
 
 use super::access::lanes_of;
+use super::cluster::Cluster;
 use super::float;
 use super::registers::{LANES, Lanes32};
-use super::state::{Group, Problem, Shared, State, Step, Warp, uniform};
+use super::state::{Group, Problem, State, Step, Warp, uniform};
 
 /// Operations a group may execute while others of its warp wait for their turn.
 const TURN: u32 = 4096;
 
 impl Warp {
     /// Joins groups at the same operation, and lets those go on whose barrier completed.
-    fn gather(&mut self, code: &[Inst], shared: &Shared) {
+    fn gather(&mut self, code: &[Inst], cluster: &Cluster) {
         for index in 0..self.groups.len() {
             let group = self.groups[index];
             if let State::Barrier { id, generation } = group.state {
-                let barrier = &shared.barriers[usize::from(id)];
+                let barrier = &cluster.own().barriers[usize::from(id)];
                 if barrier.generation != generation {
                     if let Op::Bar(bar) = &code[group.pc as usize].op {
-                        super::barrier::finish(self, shared, bar, (id, generation), group.mask);
+                        super::barrier::finish(self, cluster.own(), bar, (id, generation), group.mask);
                     }
                     let group = &mut self.groups[index];
                     (group.pc, group.state) = (group.pc + 1, State::Ready);
@@ -49,10 +50,10 @@ impl Warp {
 
     /// The group to run next: the one furthest behind, so that lanes meet again; but a group that
     /// spins makes room for the others after a while.
-    pub(super) fn choose(&mut self, code: &[Inst], shared: &Shared) -> Option<usize> {
+    pub(super) fn choose(&mut self, code: &[Inst], cluster: &Cluster) -> Option<usize> {
         // The common case: all lanes together.
         if self.groups.len() != 1 || self.groups[0].state != State::Ready {
-            self.gather(code, shared);
+            self.gather(code, cluster);
         }
         loop {
             let ready = self.groups.iter().enumerate().filter(|(_, g)| g.state == State::Ready);

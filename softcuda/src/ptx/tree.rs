@@ -37,6 +37,8 @@ pub enum Space {
     Global,
     Const,
     Shared,
+    /// `.shared::cluster`: the shared memory of all blocks of a cluster.
+    Cluster,
     Local,
 }
 

@@ -1,0 +1,193 @@
+//! Thread-block clusters: blocks that run together and reach each other's shared memory.
+//!
+//! A launch without clusters runs clusters of one block. An address in `.shared::cluster` is an
+//! offset in the memory of the block that uses it or, above [`RANK_SHIFT`], of the block whose rank
+//! is one less than what is there.
+
+use crate::fault::{Fault, FaultKind};
+
+use super::access::lanes_of;
+use super::block::{Block, Outcome, next};
+use super::engine::RunWarp;
+use super::registers::{LANES, Lanes64};
+use super::state::{Launch, Problem, Shared, Step, Worker};
+
+/// Where an address in `.shared::cluster` says whose memory it is in.
+pub(super) const RANK_SHIFT: u32 = 24;
+
+/// What the blocks of a cluster share.
+pub(super) struct Cluster {
+    /// What the warps of each block share, by the block's rank.
+    pub(super) blocks: Vec<Shared>,
+    /// Rank of the block that runs.
+    pub(super) me: usize,
+}
+
+impl Cluster {
+    /// The block that runs.
+    #[inline(always)]
+    pub(super) fn own(&self) -> &Shared {
+        &self.blocks[self.me]
+    }
+
+    /// The block that runs.
+    #[inline(always)]
+    pub(super) fn own_mut(&mut self) -> &mut Shared {
+        &mut self.blocks[self.me]
+    }
+
+    /// Rank and offset of an address in the window of the cluster.
+    pub(super) fn split(&self, address: u64) -> (usize, u64) {
+        match (address >> RANK_SHIFT) as usize {
+            0 => (self.me, address),
+            above => (above - 1, address & ((1 << RANK_SHIFT) - 1)),
+        }
+    }
+
+    /// The same for a block that can be reached.
+    pub(super) fn place(&self, address: u64, lane: usize, what: &str) -> Step<(usize, u64)> {
+        let (rank, offset) = self.split(address);
+        let size = self.blocks.len();
+        let Some(block) = self.blocks.get(rank) else {
+            let detail = format!("{what} at {address:#x}, in block {rank} of a cluster of {size}");
+            return Err(Problem::new(FaultKind::OutOfBounds, lane, address, detail));
+        };
+        let gone = block.exited == block.threads;
+        if rank != self.me && (gone || !block.started) {
+            let state = if gone { "has exited" } else { "need not have begun" };
+            let detail = format!("{what} at offset {offset:#x} of shared memory of block {rank}, which {state}");
+            return Err(Problem::new(FaultKind::PeerNotRunning, lane, address, detail));
+        }
+        Ok((rank, offset))
+    }
+
+    /// The blocks that lanes reach with addresses in the window: each rank, its lanes and all
+    /// offsets.
+    pub(super) fn ranks(&self, at: &Lanes64, mask: u32, what: &str) -> Step<Vec<(usize, u32, Lanes64)>> {
+        let mut found: Vec<(usize, u32, Lanes64)> = Vec::new();
+        for lane in lanes_of(mask) {
+            let (rank, offset) = self.place(at[lane], lane, what)?;
+            match found.iter_mut().find(|(other, ..)| *other == rank) {
+                Some((_, lanes, offsets)) => (*lanes, offsets[lane]) = (*lanes | 1 << lane, offset),
+                None => {
+                    let mut offsets = [0; LANES];
+                    offsets[lane] = offset;
+                    found.push((rank, 1 << lane, offsets));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// After an access to `.shared::cta` failed: the offsets, if the addresses were those of the
+    /// cluster's window in the own block.
+    #[cold]
+    pub(super) fn in_own(&self, at: &Lanes64, mask: u32, problem: Box<Problem>) -> Step<Lanes64> {
+        let mut offsets = *at;
+        for lane in lanes_of(mask) {
+            let (rank, offset) = self.split(at[lane]);
+            if offset == at[lane] || rank >= self.blocks.len() {
+                return Err(problem);
+            }
+            if rank != self.me {
+                let detail = format!("{}; the address is in block {rank} of the cluster", problem.detail);
+                return Err(Box::new(Problem { detail, ..*problem }));
+            }
+            offsets[lane] = offset;
+        }
+        Ok(offsets)
+    }
+}
+
+impl Worker<'_> {
+    /// Reads shared memory of any block of the cluster.
+    pub(super) fn fetch_cluster(&mut self, cluster: &Cluster, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        for (rank, lanes, offsets) in cluster.ranks(at, mask, "read")? {
+            self.fetch_shared(&cluster.blocks[rank], &offsets, lanes, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes shared memory of any block of the cluster.
+    pub(super) fn deposit_cluster(&mut self, cluster: &mut Cluster, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+        for (rank, lanes, offsets) in cluster.ranks(at, mask, "write")? {
+            self.deposit_shared(&mut cluster.blocks[rank], &offsets, lanes, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// The blocks of a cluster, as they run together on one host thread.
+pub(super) struct Team {
+    /// Number of the cluster in the grid.
+    pub(super) index: u64,
+    blocks: Vec<Block>,
+    cluster: Cluster,
+    /// State of the generator of the order of blocks; 0 runs them in order.
+    seed: u64,
+}
+
+impl Team {
+    pub(super) fn new(launch: &Launch<'_>) -> Team {
+        let size = launch.shape.cluster.iter().product::<u32>() as usize;
+        let blocks = (0..size).map(|_| Block::new(launch)).collect();
+        let shared = (0..size).map(|_| Shared::new(launch)).collect();
+        Team { index: 0, blocks, cluster: Cluster { blocks: shared, me: 0 }, seed: 0 }
+    }
+
+    /// Makes it ready to run as cluster number `index` of the grid.
+    pub(super) fn start(&mut self, launch: &Launch<'_>, index: u64) {
+        let size = launch.shape.cluster;
+        let [x, y, _] = [0, 1, 2].map(|d| u64::from(launch.shape.grid[d] / size[d]));
+        let first = [index % x, index / x % y, index / x / y];
+        self.index = index;
+        for (rank, (block, shared)) in self.blocks.iter_mut().zip(&mut self.cluster.blocks).enumerate() {
+            let rank = rank as u32;
+            let inside = [rank % size[0], rank / size[0] % size[1], rank / size[0] / size[1]];
+            let at = [0, 1, 2].map(|d| first[d] as u32 * size[d] + inside[d]);
+            shared.start(at);
+            block.start(launch, at);
+        }
+        let seed = launch.config.seed;
+        self.seed = if seed == 0 { 0 } else { seed ^ next(&mut (index + 1)) | 1 };
+    }
+
+    /// Runs it until it is done, or waits for another cluster.
+    pub(super) fn run(&mut self, worker: &mut Worker<'_>, run_warp: RunWarp) -> Result<Outcome, Fault> {
+        let mut order: Vec<usize> = (0..self.blocks.len()).collect();
+        loop {
+            let before = worker.progress;
+            let (mut polls, mut stuck) = (false, None);
+            if self.seed != 0 {
+                for place in (1..order.len()).rev() {
+                    order.swap(place, next(&mut self.seed) as usize % (place + 1));
+                }
+            }
+            order.retain(|&rank| self.cluster.blocks[rank].runs());
+            for &rank in &order {
+                self.cluster.me = rank;
+                match self.blocks[rank].run(worker, &mut self.cluster, run_warp)? {
+                    Outcome::Done => {}
+                    Outcome::Waiting => polls = true,
+                    Outcome::Stuck => stuck = Some(rank),
+                }
+            }
+            if !polls && stuck.is_none() {
+                return Ok(Outcome::Done);
+            }
+            // Nobody in a cluster of one can help a block that polls.
+            if worker.progress == before || (polls && self.blocks.len() == 1) {
+                return match stuck {
+                    Some(rank) if !polls => Err(self.blocks[rank].stuck(worker.launch, &self.cluster.blocks[rank])),
+                    _ => Ok(Outcome::Waiting),
+                };
+            }
+        }
+    }
+
+    /// The fault of a cluster that waits for others which will never do what it waits for.
+    pub(super) fn starved(&self, launch: &Launch<'_>) -> Fault {
+        let waiting = (0..self.blocks.len()).find(|&rank| self.cluster.blocks[rank].runs()).unwrap_or(0);
+        self.blocks[waiting].starved(launch, &self.cluster.blocks[waiting])
+    }
+}
