@@ -52,7 +52,7 @@ fn products_of_24_bits() {
     });
     check32("mad24.hi.s32 %d32, %a32, %b32, %c32;", |a, b, c| (((signed(a) * signed(b)) >> 16) as u32).wrapping_add(c));
     check32("mad24.hi.sat.s32 %d32, %a32, %b32, %c32;", |a, b, c| {
-        let sum = i128::from((signed(a) * signed(b)) >> 16 as i32 as i64) + i128::from(c as i32);
+        let sum = i128::from((signed(a) * signed(b)) >> 16) + i128::from(c as i32);
         sum.clamp(i128::from(i32::MIN), i128::from(i32::MAX)) as u32
     });
     check32("mad.hi.sat.s32 %d32, %a32, %b32, %c32;", |a, b, c| {
