@@ -65,7 +65,7 @@ pub struct Config {
     /// Whether launches are traced: where their traffic goes, how often they read the same bytes,
     /// what remains of it behind the L2 cache, and how many bytes they keep in flight; see
     /// [`Traffic`](crate::Traffic). A traced launch runs on one host thread and takes about
-    /// three times as long.
+    /// four times as long.
     pub trace: bool,
     /// What approximate instructions give, of what NVIDIA's manual allows.
     pub approximation: Approximation,

@@ -171,6 +171,8 @@ pub struct Ran {
     pub launch: LaunchRecord,
     /// What is in the buffers now, by the index of the argument; empty for values.
     pub buffers: Vec<Vec<u8>>,
+    /// What it printed with `printf`: the last megabyte.
+    pub printed: String,
 }
 
 impl Ran {
@@ -305,7 +307,9 @@ impl Kernel {
             memory.read(address, &mut buffer)?;
             buffers.push(buffer);
         }
-        Ok(Ran { launch: LaunchRecord::new(0, &self.info.name, &self.shape, measured), buffers })
+        let printed = memory.take_printed(usize::MAX).unwrap_or_default();
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        Ok(Ran { launch: LaunchRecord::new(0, &self.info.name, &self.shape, measured), buffers, printed })
     }
 
     /// Whether the launch can be made on such a device at all.

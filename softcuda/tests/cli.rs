@@ -116,6 +116,33 @@ fn random_buffers_come_from_their_seed() {
 }
 
 #[test]
+fn what_kernels_print_comes_first() {
+    let ptx = file(
+        "print.ptx",
+        b".version 7.0
+.target sm_75
+.address_size 64
+.extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);
+.global .align 1 .b8 text[4] = {104, 105, 10, 0};
+.visible .entry hello()
+{
+.reg .b64 %rd<2>;
+mov.u64 %rd1, text;
+cvta.global.u64 %rd1, %rd1;
+{ .param .b64 q0; .param .b64 q1; .param .b32 s;
+st.param.b64 [q0], %rd1; st.param.b64 [q1], 0;
+call.uni (s), vprintf, (q0, q1); }
+ret;
+}
+",
+    );
+    let words = ["run", ptx.to_str().unwrap(), "hello", "--block", "2"];
+    assert!(succeeds(&words).starts_with("hi\nhi\nhello: 1 blocks, 1 warps\n"));
+    let value: serde_json::Value = serde_json::from_str(&succeeds(&[&words[..], &["--json"]].concat())).unwrap();
+    assert_eq!(value["printed"], "hi\nhi\n");
+}
+
+#[test]
 fn errors_of_kernels_are_reported() {
     let ptx = file("fault.ptx", SCALE.as_bytes());
     let args = ["-a", "out:f32:8", "-a", "zeros:f32:7", "-a", "f32:1", "-a", "u32:8"];

@@ -77,9 +77,9 @@ fn execute_run(run: &Run) -> Result<ExitCode, Failure> {
         let buffer = ran.buffers.get(*index).ok_or_else(|| format!("--dump {index}: there is no such argument"))?;
         std::fs::write(path, buffer).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let printed = run.args.iter().zip(&ran.buffers).enumerate().filter(|(_, (argument, _))| argument.printed());
-    let printed: Vec<(usize, &Argument, &[u8])> =
-        printed.map(|(index, (arg, bytes))| (index, arg, &bytes[..])).collect();
-    print!("{}", if run.json { report::json(&ran.launch, &printed) } else { report::text(&ran.launch, &printed) });
+    let buffers = run.args.iter().zip(&ran.buffers).enumerate().filter(|(_, (argument, _))| argument.printed());
+    let buffers: Vec<(usize, &Argument, &[u8])> =
+        buffers.map(|(index, (arg, bytes))| (index, arg, &bytes[..])).collect();
+    print!("{}", if run.json { report::json(&ran, &buffers) } else { report::text(&ran, &buffers) });
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use softcuda::{Accesses, Fault, Kernel, LaunchRecord, OpClass};
+use softcuda::{Accesses, Fault, Kernel, LaunchRecord, OpClass, Ran};
 
 use crate::argument::Argument;
 
@@ -61,24 +61,24 @@ pub fn fault_json(fault: &Fault, seed: u64) -> String {
 }
 
 /// What a kernel did, and its output.
-pub fn json(launch: &LaunchRecord, printed: &[(usize, &Argument, &[u8])]) -> String {
-    let output = printed.iter().map(|(index, argument, bytes)| {
+pub fn json(ran: &Ran, buffers: &[(usize, &Argument, &[u8])]) -> String {
+    let output = buffers.iter().map(|(index, argument, bytes)| {
         json!({ "argument": index, "as": argument.to_string(), "values": argument.numbers(bytes) })
     });
-    format!("{}\n", json!({ "launch": launch, "output": output.collect::<Vec<_>>() }))
+    format!("{}\n", json!({ "launch": ran.launch, "printed": ran.printed, "output": output.collect::<Vec<_>>() }))
 }
 
 /// The same, to be read.
-pub fn text(launch: &LaunchRecord, printed: &[(usize, &Argument, &[u8])]) -> String {
-    let mut out = String::new();
-    for (index, argument, bytes) in printed {
+pub fn text(ran: &Ran, buffers: &[(usize, &Argument, &[u8])]) -> String {
+    let mut out = ran.printed.clone();
+    for (index, argument, bytes) in buffers {
         out += &format!("argument {index} ({argument})\n");
         for line in argument.numbers(bytes).chunks(PER_LINE) {
             out += &format!("    {}\n", line.join(" "));
         }
     }
-    counters(&mut out, launch);
-    traffic(&mut out, launch);
+    counters(&mut out, &ran.launch);
+    traffic(&mut out, &ran.launch);
     out
 }
 
