@@ -65,16 +65,38 @@
 //! so after its launch has returned, as on hardware: the launch and whatever is enqueued after it
 //! succeed (and do nothing), the first call that waits for the device answers the fault's code, and
 //! from then on every call in that context does, until the context ends. What the report says of a
-//! fault reads like compute-sanitizer's.
+//! fault reads like compute-sanitizer's; [`FaultKind`] lists what is found.
+//!
+//! # Orders
+//!
+//! Hardware leaves open in which order warps, blocks and clusters run. [`Config::seed`] draws it: a
+//! test that runs under many seeds finds results that depend on luck, and the seed reproduces them.
+//! What approximate instructions give is left open too, within bounds: see [`Approximation`].
+//!
+//! # Failures
+//!
+//! [`Gpu::fail`] makes calls of a driver function fail, [`Gpu::set_memory_limit`] shrinks the memory,
+//! [`Gpu::lose`] loses the device; [`Gpu::calls`] counts the calls, [`Gpu::leaks`] tells what was not
+//! freed.
+//!
+//! # Counters
+//!
+//! [`Gpu::counters`] sums what kernels did, [`Gpu::launches`] and [`Gpu::kernels`] have it by launch
+//! and by kernel. With [`Config::trace`] they have the [`Traffic`] too: by buffer, behind an L2
+//! cache, in flight. All of them are exact, and do not depend on [`Config::workers`].
+//!
+//! # PTX without a driver
+//!
+//! [`Kernel`] runs a kernel of any PTX text with values and buffers, and so does the program
+//! `softcuda` of this crate.
 //!
 //! # What it is not
 //!
 //! It executes PTX: machine code is refused with `CUDA_ERROR_NO_BINARY_FOR_GPU`, which makes
 //! loaders fall back as they should. It says nothing of what `ptxas` makes of the PTX, of registers
-//! or of time. Work runs when it is submitted, on the calling thread, which is one of the orders
-//! that hardware may choose. Kernels cannot reach host memory or another device's. Whatever of the
-//! driver API is not there yet (graphs, arrays and textures, virtual memory management, linking,
-//! managed memory) answers `CUDA_ERROR_NOT_SUPPORTED` and is named in the report.
+//! or of time. Instructions that it does not have are refused, by name and line, when a module is
+//! loaded. Driver functions that it does not have (arrays and textures, virtual memory management)
+//! answer `CUDA_ERROR_NOT_SUPPORTED` and are named in the report.
 //!
 //! Linux only; the dependent crate uses cudarc with dynamic loading, its default.
 
