@@ -246,3 +246,19 @@ fn copies_between_peers_name_their_contexts() {
     first.bind_to_thread().unwrap();
     unsafe { result::free_sync(from).unwrap() };
 }
+
+/// The shadow of large blocks takes no memory of its own, and is right all the same.
+#[test]
+fn large_blocks_are_defined_from_end_to_end() {
+    let (_gpu, context) = a100();
+    let bytes = (200 << 20) + 4096 + 8;
+    let x = unsafe { result::malloc_managed(bytes, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL) }.unwrap();
+    for offset in [0, (64 << 20) - 64, 64 << 20, (200 << 20) - 64, 200 << 20, (200 << 20) + 4096 - 56] {
+        let at = x + offset as u64;
+        double(&context, at, at, 16).unwrap();
+    }
+    double(&context, x + bytes as u64 - 8, x + bytes as u64 - 8, 2).unwrap();
+    unsafe { result::memory_free(x) }.unwrap();
+    let enormous = unsafe { result::malloc_managed(1 << 50, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL) };
+    assert_eq!(code(enormous), CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+}

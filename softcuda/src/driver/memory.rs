@@ -1,6 +1,5 @@
 //! Device memory, pinned host memory, fills, and what is known of a pointer.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
@@ -11,9 +10,6 @@ use super::{Answer, driver, driver_api, put, put_if_wanted};
 
 /// Rows of pitched allocations begin at multiples of this.
 const PITCH: usize = 512;
-
-/// Pinned memory begins at a page, as `mlock`ed memory would.
-const PAGE: usize = 4096;
 
 /// Allocates in stream order. Zero bytes give a null pointer, which the matching free accepts:
 /// cudarc allocates empty slices this way.
@@ -86,8 +82,21 @@ pub(super) fn synchronised_stream() -> Answer<Arc<Stream>> {
     Ok(stream)
 }
 
-fn layout(bytes: usize) -> Answer<Layout> {
-    Layout::from_size_align(bytes, PAGE).map_err(|_| Status::OUT_OF_MEMORY)
+/// Zeroed pages. Like the system's own they take memory when they are touched.
+fn pages(bytes: usize) -> Answer<*mut u8> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: an anonymous mapping at an address of the system's choice touches nothing that exists.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind | libc::MAP_NORESERVE, -1, 0) };
+    if start == libc::MAP_FAILED { Err(Status::OUT_OF_MEMORY) } else { Ok(start.cast()) }
+}
+
+/// Gives pages back.
+///
+/// # Safety
+/// They came from [`pages`] with this size, and nobody uses them any more.
+unsafe fn give_back(start: *mut u8, bytes: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe { libc::munmap(start.cast(), bytes) };
 }
 
 /// Enters host memory among what the driver knows, and lets the context's device use it.
@@ -116,14 +125,10 @@ fn allocate_host(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> Answer {
     if bytes == 0 || out.is_null() {
         return Err(Status::INVALID_VALUE);
     }
-    // SAFETY: the layout is not empty.
-    let start = unsafe { alloc_zeroed(layout(bytes)?) };
-    if start.is_null() {
-        return Err(Status::OUT_OF_MEMORY);
-    }
+    let start = pages(bytes)?;
     if let Err(status) = pin(&context, start, bytes, flags, true) {
-        // SAFETY: allocated above with the same layout.
-        unsafe { dealloc(start, layout(bytes)?) };
+        // SAFETY: made above, and handed out to nobody.
+        unsafe { give_back(start, bytes) };
         return Err(status);
     }
     // SAFETY: the caller of the exported function vouches for `out`.
@@ -248,8 +253,8 @@ driver_api! {
     fn cuMemFreeHost(address: *mut c_void) {
         driver()?;
         let block = unpin(address, true).ok_or(Status::INVALID_VALUE)?;
-        // Allocated by `allocate_host` with the same layout, and no longer in the table.
-        dealloc(address.cast::<u8>(), layout(block.bytes)?);
+        // Made by `allocate_host`, and no longer in the table.
+        give_back(address.cast::<u8>(), block.bytes);
         Ok(())
     }
 
