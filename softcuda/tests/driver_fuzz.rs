@@ -40,7 +40,8 @@ const FUNCTIONS: &str = "
     cuKernelGetLibrary o K; cuKernelGetName o K; cuKernelGetParamCount K o; cuKernelGetParamInfo K s o o;
     cuKernelSetAttribute s i K D; cuKernelSetCacheConfig K s D;
     cuLaunchCooperativeKernel F s s s s s s z S p; cuLaunchHostFunc S V 0;
-    cuLaunchKernel F s f f i f f z S p 0; cuLaunchKernel F s 1 1 s 1 1 0 S p 0; cuLaunchKernel K s 1 1 s 1 1 0 S p 0;
+    cuLaunchKernel F s f f i f f z S p 0; cuLaunchKernel F s 1 1 s 1 1 0 S p 0; cuLaunchKernel F s 1 1 s 1 1 0 0 p 0;
+    cuLaunchKernel F s 1 1 s 1 1 0 0 p 0; cuLaunchKernel K s 1 1 s 1 1 0 S p 0;
     cuLaunchKernelEx l F p 0; cuLibraryEnumerateKernels o c L; cuLibraryGetGlobal o o L n;
     cuLibraryGetKernel >K L n; cuLibraryGetKernelCount o L; cuLibraryGetModule >M L;
     cuLibraryLoadData >L m 0 0 0 0 0 0; cuLibraryUnload L; cuLinkAddData_v2 N s m j n 0 0 0;
@@ -56,8 +57,8 @@ const FUNCTIONS: &str = "
     cuMemcpyPeer A C A C b; cuMemcpyPeerAsync A C A C z S; cuMemsetD16Async A i z S; cuMemsetD16_v2 A i b;
     cuMemsetD2D16_v2 A z i z s; cuMemsetD2D32Async A z i b s S; cuMemsetD2D8_v2 A b i b s; cuMemsetD32Async A i b S;
     cuMemsetD32_v2 A i z; cuMemsetD8Async A i b S; cuMemsetD8_v2 A i z; cuModuleEnumerateFunctions o c M;
-    cuModuleGetFunction >F M n; cuModuleGetFunctionCount o M; cuModuleGetGlobal_v2 o o M n;
-    cuModuleGetLoadingMode o; cuModuleLoad >M n; cuModuleLoadData >M m; cuModuleLoadDataEx >M m 0 0 0;
+    cuModuleGetFunction >F M n; cuModuleGetFunction >F M n; cuModuleGetFunction >F M n; cuModuleGetFunctionCount o M; cuModuleGetGlobal_v2 o o M n;
+    cuModuleGetLoadingMode o; cuModuleLoad >M n; cuModuleLoadData >M m; cuModuleLoadData >M m; cuModuleLoadDataEx >M m 0 0 0;
     cuModuleUnload M; cuOccupancyAvailableDynamicSMemPerBlock o F s s;
     cuOccupancyMaxActiveBlocksPerMultiprocessor o F i z; cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags o F s b s;
     cuOccupancyMaxActiveClusters o F l; cuOccupancyMaxPotentialBlockSize o o F 0 z i;
@@ -140,7 +141,7 @@ struct Buffers {
 extern "C" fn called_back(_argument: *mut c_void) {}
 extern "C" fn called_back_with_state(_stream: *mut c_void, _state: u32, _argument: *mut c_void) {}
 
-const NAMES: [&CStr; 4] = [c"scale", c"x", c"", c"0000:00:00.0"];
+const NAMES: [&CStr; 6] = [c"scale", c"scale", c"scale", c"x", c"", c"0000:00:00.0"];
 
 /// One caller: a thread with its buffers.
 struct Caller<'a> {
@@ -182,7 +183,7 @@ impl Caller<'_> {
             b'f' => random.below(4),
             b'c' => random.below(8),
             b'j' => random.below(4),
-            b'n' => NAMES[random.below(4) as usize].as_ptr() as u64,
+            b'n' => NAMES[random.below(6) as usize].as_ptr() as u64,
             b'm' => self.images[random.below(self.images.len() as u64) as usize].as_ptr() as u64,
             b'V' => called_back as *const () as u64,
             b'W' => called_back_with_state as *const () as u64,
@@ -340,7 +341,7 @@ fn fuzz(seed: u64, threads: u64, steps: u32) -> Gpu {
     let gpu = softcuda::virtual_gpu(Config { memory_bytes: 1 << 24, ..Config::capability(8, 0) }).unwrap();
     let mut handle = 0;
     unsafe { sys::cuDeviceGet(&mut handle, gpu.ordinal() as i32) }.result().unwrap();
-    let images: Vec<Vec<u8>> = [SCALE, ".version 7.0\n.target sm_75\n.bogus", "\x7fELF", "text"]
+    let images: Vec<Vec<u8>> = [SCALE, SCALE, SCALE, ".version 7.0\n.target sm_75\n.bogus", "\x7fELF", "text"]
         .map(|text| [text.as_bytes(), b"\0\0\0\0"].concat())
         .into();
     let made = Mutex::new(Made::default());
