@@ -379,17 +379,17 @@ fn seeds() -> Option<u64> {
 #[test]
 fn nonsense_is_answered() {
     let mut launches = 0;
-    for seed in 0..seeds().unwrap_or(20) {
+    for seed in 0..seeds().unwrap_or(6) {
         let gpu = fuzz(seed, 1, 5_000);
         launches += u32::from(gpu.last_launch().is_some());
         drop((gpu.leaks(), gpu.report()));
     }
-    assert!(launches > 10, "{launches}: the calls must reach as far as kernels");
+    assert!(launches > 2, "{launches}: the calls must reach as far as kernels");
 }
 
 #[test]
 fn nonsense_from_several_threads_is_answered() {
-    for seed in 0..seeds().map_or(10, |seeds| seeds / 10) {
+    for seed in 0..seeds().map_or(3, |seeds| seeds / 10) {
         let gpu = fuzz(1_000_000 + seed, 3, 1_000);
         drop((gpu.leaks(), gpu.report()));
     }
