@@ -164,7 +164,8 @@ impl Block {
             "{exited} of the block's {total} threads have exited, the others wait at PTX line {}",
             places.join(", ")
         );
-        let barrier = matches!(code[group.pc as usize].op, Op::Bar(_));
+        let op = &code[group.pc as usize].op;
+        let barrier = matches!(op, Op::Bar(_) | Op::ClusterArrive { .. } | Op::ClusterWait { .. });
         let partial = barrier && group.state == State::Sync;
         let (kind, what) = match group.state {
             State::Sync if partial => (
@@ -179,6 +180,10 @@ impl Block {
             State::Sync => (
                 FaultKind::BadSyncMask,
                 format!("the lanes {:#010x} wait for others of {}", group.mask, self.members(warp, code, group.pc)),
+            ),
+            State::Cluster { .. } => (
+                FaultKind::BarrierDivergence,
+                format!("{threads} threads wait at the barrier of the cluster, at which others never arrive"),
             ),
             _ if exited > 0 || apart => (
                 FaultKind::BarrierDivergence,

@@ -5,12 +5,15 @@
 //! is one less than what is there.
 
 use crate::fault::{Fault, FaultKind};
+use crate::lower::op::Op;
 
+use super::SHARED_WINDOW;
 use super::access::lanes_of;
 use super::block::{Block, Outcome, next};
-use super::engine::RunWarp;
+use super::engine::{RunWarp, hazy, settle};
+use super::meeting::ClusterBarrier;
 use super::registers::{LANES, Lanes64};
-use super::state::{Launch, Problem, Shared, Step, Worker};
+use super::state::{Launch, Problem, Shared, Step, Warp, Worker};
 
 /// Where an address in `.shared::cluster` says whose memory it is in.
 pub(super) const RANK_SHIFT: u32 = 24;
@@ -21,6 +24,7 @@ pub(super) struct Cluster {
     pub(super) blocks: Vec<Shared>,
     /// Rank of the block that runs.
     pub(super) me: usize,
+    pub(super) barrier: ClusterBarrier,
 }
 
 impl Cluster {
@@ -79,6 +83,44 @@ impl Cluster {
         Ok(found)
     }
 
+    /// `mapa` and `getctarank`.
+    pub(super) fn map(&self, warp: &mut Warp, op: &Op, active: u32) -> Step {
+        let (Op::MapRank { generic, wide, d, a, .. } | Op::RankOf { generic, wide, d, a }) = *op else { return Ok(()) };
+        let window = if generic { SHARED_WINDOW } else { 0 };
+        let r = &mut warp.r;
+        let addresses: Lanes64 = if wide { *r.get64(a) } else { r.get32(a).map(u64::from) };
+        let addresses = addresses.map(|address| address.wrapping_sub(window));
+        let lost = |lane: &usize| addresses[*lane] >> RANK_SHIFT > self.blocks.len() as u64;
+        if let Some(lane) = lanes_of(active & r.defined(a)).find(lost) {
+            let address = addresses[lane].wrapping_add(window);
+            let detail = format!("{address:#x} is not in the shared memory of the cluster");
+            return Err(Problem::new(FaultKind::OutOfBounds, lane, address, detail));
+        }
+        let Op::MapRank { b, .. } = *op else {
+            settle(r, op, d, active, hazy(r, a, active));
+            r.set32(d, &addresses.map(|address| self.split(address).0 as u32), active);
+            return Ok(());
+        };
+        let ranks = *r.get32(b);
+        let size = self.blocks.len();
+        if let Some(lane) = lanes_of(active & r.defined(b)).find(|&lane| ranks[lane] as usize >= size) {
+            let detail = format!("block {} of a cluster of {size}", ranks[lane]);
+            return Err(Problem::new(FaultKind::OutOfBounds, lane, 0, detail));
+        }
+        settle(r, op, d, active, hazy(r, a, active) | hazy(r, b, active));
+        let mut mapped = [0; LANES];
+        for (lane, mapped) in mapped.iter_mut().enumerate() {
+            let offset = addresses[lane] & ((1 << RANK_SHIFT) - 1);
+            *mapped = window + offset + ((u64::from(ranks[lane]) + 1) << RANK_SHIFT);
+        }
+        if wide {
+            r.set64(d, &mapped, active);
+        } else {
+            r.set32(d, &mapped.map(|address| address as u32), active);
+        }
+        Ok(())
+    }
+
     /// After an access to `.shared::cta` failed: the offsets, if the addresses were those of the
     /// cluster's window in the own block.
     #[cold]
@@ -132,7 +174,12 @@ impl Team {
         let size = launch.shape.cluster.iter().product::<u32>() as usize;
         let blocks = (0..size).map(|_| Block::new(launch)).collect();
         let shared = (0..size).map(|_| Shared::new(launch)).collect();
-        Team { index: 0, blocks, cluster: Cluster { blocks: shared, me: 0 }, seed: 0 }
+        Team {
+            index: 0,
+            blocks,
+            cluster: Cluster { blocks: shared, me: 0, barrier: ClusterBarrier::default() },
+            seed: 0,
+        }
     }
 
     /// Makes it ready to run as cluster number `index` of the grid.
@@ -141,6 +188,7 @@ impl Team {
         let [x, y, _] = [0, 1, 2].map(|d| u64::from(launch.shape.grid[d] / size[d]));
         let first = [index % x, index / x % y, index / x / y];
         self.index = index;
+        self.cluster.barrier = ClusterBarrier::default();
         for (rank, (block, shared)) in self.blocks.iter_mut().zip(&mut self.cluster.blocks).enumerate() {
             let rank = rank as u32;
             let inside = [rank % size[0], rank / size[0] % size[1], rank / size[0] / size[1]];

@@ -26,15 +26,16 @@ const BLOCKS_PER_WORKER: u64 = 4;
 /// Whether blocks may look at what others write, so that the result could depend on which of them
 /// run at the same time. Such launches run on one host thread.
 fn communicates(entry: &Entry) -> bool {
+    let inside = |space| matches!(space, Some(Space::Shared | Space::Cluster));
     entry.code.iter().any(|inst| match &inst.op {
         // Texts come in the order of blocks.
         Op::Print { .. } => true,
-        Op::Load(access) => access.strong && access.space != Some(Space::Shared),
+        Op::Load(access) => access.strong && !inside(access.space),
         Op::Atom(atom) => {
             // Sums and the like of integers come out the same in any order.
             let commutes =
                 !atom.ty.is_float() && !matches!(atom.op, AtomOp::Exch | AtomOp::Cas | AtomOp::Inc | AtomOp::Dec);
-            atom.at.space != Some(Space::Shared) && (atom.d != NONE || !commutes)
+            !inside(atom.at.space) && (atom.d != NONE || !commutes)
         }
         _ => false,
     })

@@ -19,6 +19,7 @@ mod engine;
 mod float;
 mod grid;
 mod half;
+mod meeting;
 mod print;
 mod rare;
 mod registers;

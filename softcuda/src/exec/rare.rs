@@ -10,7 +10,7 @@ use super::barrier::{Arrival, arrive};
 use super::cluster::Cluster;
 use super::engine::{Lanes, POLLS, combine, hazy, set_part, settle, settle_parts, wait_for_members};
 use super::registers::{LANES, Registers};
-use super::state::{Problem, Shared, State, Step, Warp, Worker};
+use super::state::{Problem, State, Step, Warp, Worker};
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, alu64, half};
 
 /// Executes an operation on the active lanes of a group.
@@ -26,7 +26,7 @@ pub(super) fn rare(
 ) -> Step {
     match *op {
         Op::Exit => {
-            leave(worker, cluster.own_mut(), warp, active);
+            leave(worker, cluster, warp, active);
             lanes.mask &= !active;
             lanes.stop = true;
         }
@@ -37,14 +37,25 @@ pub(super) fn rare(
                 return Ok(());
             }
             Arrival::Wait(state) => {
-                if active == lanes.mask {
-                    lanes.state = state;
-                } else {
-                    lanes.fork = Some((lanes.pc, active, state));
-                    lanes.mask &= !active;
-                    lanes.pc += 1;
-                }
-                lanes.stop = true;
+                part(lanes, active, state);
+                return Ok(());
+            }
+        },
+        Op::MapRank { .. } | Op::RankOf { .. } => cluster.map(warp, op, active)?,
+        Op::ClusterArrive { aligned } => {
+            if let Arrival::WaitForWarp = cluster.arrive(worker, warp, aligned, active)? {
+                wait_for_members(lanes, active);
+                return Ok(());
+            }
+        }
+        Op::ClusterWait { aligned } => match cluster.wait(warp, aligned, active)? {
+            (Arrival::Pass, _) => {}
+            (Arrival::WaitForWarp, waiting) => {
+                wait_for_members(lanes, waiting);
+                return Ok(());
+            }
+            (Arrival::Wait(state), waiting) => {
+                part(lanes, waiting, state);
                 return Ok(());
             }
         },
@@ -118,17 +129,38 @@ pub(super) fn rare(
             worker.polls += 1;
             lanes.stop = worker.polls >= POLLS;
         }
+        Op::IsSpace { space: Space::Shared, p, a } if p != NONE => {
+            let own = |address: u64| {
+                address >> 48 << 48 == SHARED_WINDOW && cluster.split(address - SHARED_WINDOW).0 == cluster.me
+            };
+            let value =
+                warp.r.get64(a).iter().enumerate().fold(0, |mask, (lane, &at)| mask | u32::from(own(at)) << lane);
+            warp.r.set_predicate(p, value, warp.r.defined(a), active);
+        }
         _ => rare_arithmetic(&mut warp.r, op, active),
     }
     lanes.pc += 1;
     Ok(())
 }
 
+/// The lanes that must wait for others than their warp part from those that go on.
+fn part(lanes: &mut Lanes, waiting: u32, state: State) {
+    if waiting == lanes.mask {
+        lanes.state = state;
+    } else {
+        lanes.fork = Some((lanes.pc, waiting, state));
+        lanes.mask &= !waiting;
+        lanes.pc += 1;
+    }
+    lanes.stop = true;
+}
+
 /// Lanes whose threads end.
-fn leave(worker: &mut Worker<'_>, shared: &mut Shared, warp: &mut Warp, lanes: u32) {
+fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes: u32) {
     warp.live &= !lanes;
-    shared.exited += lanes.count_ones();
+    cluster.own_mut().exited += lanes.count_ones();
     worker.progress += 1;
+    cluster.exit(worker, warp, lanes);
     // Those that wait for the exited lanes may go on now.
     for group in &mut warp.groups {
         if group.state == State::Sync {
@@ -262,7 +294,7 @@ fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
             for (lane, &address) in r.get64(a).iter().enumerate() {
                 let window = address >> 48 << 48;
                 let inside = match space {
-                    Space::Shared => window == SHARED_WINDOW,
+                    Space::Shared | Space::Cluster => window == SHARED_WINDOW,
                     Space::Local => window == LOCAL_WINDOW,
                     Space::Param => window == PARAM_WINDOW,
                     _ => ![SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].contains(&window),

@@ -10,6 +10,7 @@ use crate::memory::{Memory, Window};
 
 use super::LaunchShape;
 use super::copies::Copies;
+use super::meeting::Attendance;
 use super::registers::{LANES, Lanes32, Registers};
 use super::staging::Staging;
 use super::traffic::Tracer;
@@ -110,6 +111,8 @@ pub(super) enum State {
     Sync,
     /// It waits at a barrier of the block, in this generation of it.
     Barrier { id: u8, generation: u64 },
+    /// It waits at the barrier of the cluster, in this generation of it.
+    Cluster { generation: u64 },
 }
 
 /// Lanes of a warp that are at the same operation.
@@ -135,6 +138,7 @@ pub(super) struct Warp {
     pub(super) local: Vec<u8>,
     pub(super) local_defined: Vec<u8>,
     pub(super) copies: Copies,
+    pub(super) attendance: Attendance,
     /// Operations executed; what the clocks show.
     pub(super) steps: u64,
 }
@@ -151,6 +155,7 @@ impl Warp {
             local: vec![0; local],
             local_defined: vec![0; local],
             copies: Copies::default(),
+            attendance: Attendance::default(),
             steps: 0,
         }
     }
@@ -164,6 +169,7 @@ impl Warp {
         self.groups.push(Group { pc: 0, mask: self.exists, state: State::Ready, age: 0 });
         self.local_defined.fill(0);
         self.copies.clear();
+        self.attendance = Attendance::default();
         self.steps = 0;
         self.r.reset(&launch.entry.frame);
         for &(slot, special) in &launch.entry.frame.specials {

@@ -17,6 +17,13 @@ impl Warp {
     fn gather(&mut self, code: &[Inst], cluster: &Cluster) {
         for index in 0..self.groups.len() {
             let group = self.groups[index];
+            if let State::Cluster { generation } = group.state
+                && cluster.barrier.generation != generation
+            {
+                self.attendance.leave(group.mask);
+                let group = &mut self.groups[index];
+                (group.pc, group.state) = (group.pc + 1, State::Ready);
+            }
             if let State::Barrier { id, generation } = group.state {
                 let barrier = &cluster.own().barriers[usize::from(id)];
                 if barrier.generation != generation {
@@ -33,7 +40,7 @@ impl Warp {
             let mut other = index + 1;
             while other < self.groups.len() {
                 let (a, b) = (self.groups[index], self.groups[other]);
-                let waits = |group: Group| matches!(group.state, State::Barrier { .. });
+                let waits = |group: Group| matches!(group.state, State::Barrier { .. } | State::Cluster { .. });
                 if a.pc == b.pc && !waits(a) && !waits(b) {
                     let group = &mut self.groups[index];
                     group.mask |= b.mask;

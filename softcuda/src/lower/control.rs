@@ -48,6 +48,7 @@ impl<'a> Lowerer<'a, '_> {
     /// Barriers, fences, pauses.
     pub(super) fn synchronise(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         match parts.base() {
+            "barrier" if parts.has("cluster") => self.cluster_barrier(parts, operands),
             "bar" | "barrier" => self.barrier(parts, operands),
             "membar" => {
                 if !["cta", "gl", "sys"].into_iter().any(|level| parts.take(level)) {
@@ -58,16 +59,13 @@ impl<'a> Lowerer<'a, '_> {
                 Ok(())
             }
             "fence" => {
-                if ["mbarrier_init", "tensormap::generic"].into_iter().any(|name| parts.has(name)) {
-                    return Err(parts.unsupported());
-                }
-                for name in ["sc", "acq_rel", "acquire", "release", "proxy", "alias", "async"] {
+                for name in ["mbarrier_init", "sc", "acq_rel", "acquire", "release", "proxy", "alias", "async"] {
                     parts.take(name);
                 }
-                for name in ["async::generic", "sync_restrict::shared::cta", "async::global"] {
+                for name in ["async::generic", "sync_restrict::shared::cta", "sync_restrict::shared::cluster"] {
                     parts.take(name);
                 }
-                for name in ["cta", "cluster", "gpu", "sys", "global", "shared::cta", "shared"] {
+                for name in ["cta", "cluster", "gpu", "sys", "global", "shared::cta", "shared::cluster"] {
                     parts.take(name);
                 }
                 parts.finish()?;

@@ -18,6 +18,7 @@ fn take_space(parts: &mut Parts<'_>) -> Option<Space> {
         ("const", Space::Const),
         ("shared", Space::Shared),
         ("shared::cta", Space::Shared),
+        ("shared::cluster", Space::Cluster),
         ("local", Space::Local),
         ("param", Space::Param),
         ("param::entry", Space::Param),
@@ -77,6 +78,8 @@ impl<'a> Lowerer<'a, '_> {
                     let fits = match space {
                         None => true,
                         Some(Space::Param) => matches!(declared, Space::Param | Space::Local),
+                        // A block's shared memory is part of its cluster's.
+                        Some(Space::Cluster) => declared == Space::Shared,
                         Some(space) => space == declared,
                     };
                     if !fits {
@@ -163,7 +166,7 @@ impl<'a> Lowerer<'a, '_> {
         access.read_only = read_only;
         self.elements(&mut access, d, (ty, count), true, parts)?;
         let class = match access.space {
-            Some(Space::Shared) => OpClass::LoadShared,
+            Some(Space::Shared | Space::Cluster) => OpClass::LoadShared,
             Some(Space::Local) => OpClass::Local,
             Some(Space::Param | Space::Const) => OpClass::Constant,
             _ => OpClass::LoadGlobal,
@@ -221,7 +224,7 @@ impl<'a> Lowerer<'a, '_> {
         access.strong = strong;
         self.elements(&mut access, value, (ty, count), false, parts)?;
         let class = match access.space {
-            Some(Space::Shared) => OpClass::StoreShared,
+            Some(Space::Shared | Space::Cluster) => OpClass::StoreShared,
             Some(Space::Local) => OpClass::Local,
             _ => OpClass::StoreGlobal,
         };
@@ -293,7 +296,7 @@ impl<'a> Lowerer<'a, '_> {
             Some(d) => self.target(d, ty, parts)?,
         };
         // f32 additions on global memory flush subnormals; those on shared memory do not.
-        let ftz = ty == Type::F32 && at.space != Some(Space::Shared);
+        let ftz = ty == Type::F32 && !matches!(at.space, Some(Space::Shared | Space::Cluster));
         let align = at.size;
         self.emit(OpClass::Atomic, Op::Atom(Box::new(Atom { at, op, ty, d, ftz, align })));
         Ok(())

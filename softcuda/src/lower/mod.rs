@@ -6,6 +6,7 @@
 
 mod allocate;
 mod body;
+mod cluster;
 mod context;
 mod control;
 mod convert;

@@ -291,6 +291,7 @@ impl<'a> Lowerer<'a, '_> {
             ("const", Space::Const),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
+            ("shared::cluster", Space::Shared),
             ("local", Space::Local),
             ("param", Space::Param),
         ]);
@@ -335,6 +336,7 @@ impl<'a> Lowerer<'a, '_> {
             ("const", Space::Const),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
+            ("shared::cluster", Space::Cluster),
             ("local", Space::Local),
             ("param", Space::Param),
         ]);

@@ -495,6 +495,26 @@ pub enum Op {
         a: Reg,
         parts: Box<[Reg; 4]>,
     },
+    /// The address of what is at `a`, in the block of rank `b`.
+    MapRank {
+        generic: bool,
+        wide: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    RankOf {
+        generic: bool,
+        wide: bool,
+        d: Reg,
+        a: Reg,
+    },
+    ClusterArrive {
+        aligned: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
     IsSpace {
         space: Space,
         p: u32,

@@ -26,6 +26,7 @@ pub enum Family {
     Atomic,
     CopyAsync,
     CacheHint,
+    ClusterAddress,
     Branch,
     Call,
     Synchronise,
@@ -41,6 +42,7 @@ impl Family {
             Family::Setp | Family::Set | Family::Selp | Family::Slct | Family::Testp => "Comparison and selection",
             Family::Mov | Family::Cvt | Family::Cvta | Family::IsSpacep => "Moves and conversions",
             Family::Load | Family::Store | Family::Atomic | Family::CopyAsync | Family::CacheHint => "Memory",
+            Family::ClusterAddress => "Memory",
             Family::Branch | Family::Call => "Control flow",
             Family::Synchronise => "Synchronisation",
             Family::Warp => "Among the lanes of a warp",
@@ -185,8 +187,8 @@ const fn row(name: &'static str, family: Family, forms: &'static [Form]) -> Inst
 }
 
 use Family::{
-    Arithmetic, Atomic, Bits, Branch, CacheHint, Call, CopyAsync, CopySign, Cvt, Cvta, IsSpacep, Load, Logic, Mov,
-    Selp, Set, Setp, Shift, Slct, SpecialFunction, Store, Synchronise, Testp, Warp,
+    Arithmetic, Atomic, Bits, Branch, CacheHint, Call, ClusterAddress, CopyAsync, CopySign, Cvt, Cvta, IsSpacep, Load,
+    Logic, Mov, Selp, Set, Setp, Shift, Slct, SpecialFunction, Store, Synchronise, Testp, Warp,
 };
 
 /// All instructions, by section.
@@ -404,6 +406,7 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         all("ld.global{.nc}{.L1::no_allocate}{.L2::[64B/128B/256B]}{.[v2/v4]}.f32", "V, [%rd1]"),
         all("ld.global.L2::cache_hint.v4.u32", "V, [%rd1], %rd2"),
         from("sm_100", "ld.global{.nc}.[v8.[b32/f32]/v4.[b64/f64]]", "V, [%rd1]"),
+        from("sm_90", "ld{.relaxed.cluster}.shared::cluster{.v2}.[u32/u64]", "V, [%r1]"),
         all("ld.[const/param].[b32/u64]", "T, [%rd1]"),
     ]),
     row("ldu", Load, &[all("ldu{.global}.[b32/f64]", "T, [%rd1]")]),
@@ -414,6 +417,7 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         all("st{.global}.[wb/cg/cs/wt]{.v2}.f32", "[%rd1], V"),
         all("st.global.L1::no_allocate{.v4}.u32", "[%rd1], V"),
         all("st.global.L2::cache_hint.v4.u32", "[%rd1], V, %rd2"),
+        from("sm_90", "st{.relaxed.cluster}.shared::cluster{.v2}.[u32/u64]", "[%r1], V"),
         from("sm_100", "st.global.[v8.[b32/f32]/v4.[b64/f64]]", "[%rd1], V"),
     ]),
     row("atom", Atomic, &[
@@ -425,6 +429,7 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         all("atom.[relaxed/acquire/release/acq_rel].[cta/cluster/gpu/sys].global.add.u32", "T, [%rd1], T"),
         all("atom{.[global/shared]}.add.noftz.[f16/f16x2]", "T, [%rd1], T"),
         from("sm_90", "atom{.[global/shared]}.add.noftz.[bf16/bf16x2]", "T, [%rd1], T"),
+        from("sm_90", "atom.shared::cluster.add.[u32/f32]", "T, [%r1], T"),
         from("sm_90", "atom.global.[v2/v4].f32.add", "V, [%rd1], V"),
         from("sm_90", "atom.global.[v2/v4/v8].[f16/bf16].[add/min/max].noftz", "V, [%rd1], V"),
         from("sm_90", "atom.global.[v2/v4].[f16x2/bf16x2].[add/min/max].noftz", "V, [%rd1], V"),
@@ -481,12 +486,25 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         all("barrier{.cta}.arrive{.aligned}", "1, 64"),
         all("barrier{.cta}.red.popc{.aligned}.u32", "%r1, 0, %p1"),
         all("barrier{.cta}.red.[and/or]{.aligned}.pred", "%p1, 0, %p2"),
+        from("sm_90", "barrier.cluster.arrive{.[release/relaxed]}{.aligned}", ""),
+        from("sm_90", "barrier.cluster.wait{.acquire}{.aligned}", ""),
+    ]),
+    row("mapa", ClusterAddress, &[
+        from("sm_90", "mapa.u64", "%rd1, %rd2, 1"),
+        from("sm_90", "mapa.shared::cluster.[u32/u64]", "T, T, %r1"),
+    ]),
+    row("getctarank", ClusterAddress, &[
+        from("sm_90", "getctarank.u64", "%r1, %rd1"),
+        from("sm_90", "getctarank.shared::cluster.[u32/u64]", "%r1, T"),
     ]),
     row("membar", Synchronise, &[all("membar.[cta/gl/sys]", "")]),
     row("fence", Synchronise, &[
         all("fence{.[sc/acq_rel]}.[cta/cluster/gpu/sys]", ""),
         from("sm_90", "fence.[acquire/release].[cta/cluster/gpu/sys]", ""),
-        from("sm_90", "fence.proxy.[alias/async{.[global/shared::cta]}]", ""),
+        from("sm_90", "fence.proxy.[alias/async/async.[global/shared::cta/shared::cluster]]", ""),
+        from("sm_90", "fence.mbarrier_init.release.cluster", ""),
+        from("sm_90", "fence.[acquire.sync_restrict::shared::cluster/release.sync_restrict::shared::cta].cluster", ""),
+        from("sm_90", "fence.proxy.async::generic.[acquire.sync_restrict::shared::cluster/release.sync_restrict::shared::cta].cluster", ""),
     ]),
     row("nanosleep", Synchronise, &[all("nanosleep.u32", "%r1")]),
     row("griddepcontrol", Synchronise, &[from("sm_90", "griddepcontrol.[wait/launch_dependents]", "")]),

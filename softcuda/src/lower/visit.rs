@@ -32,15 +32,18 @@ impl Op {
             op => op,
         };
         let (uses, defs): ([Option<&mut Reg>; 4], [Option<&mut Reg>; 2]) = match whole {
-            Op::Un32 { d, a, .. } | Op::Un64 { d, a, .. } | Op::Count64 { d, a, .. } | Op::Cvt { d, a, .. } => {
-                ([Some(a), None, None, None], [Some(d), None])
-            }
+            Op::Un32 { d, a, .. }
+            | Op::Un64 { d, a, .. }
+            | Op::Count64 { d, a, .. }
+            | Op::Cvt { d, a, .. }
+            | Op::RankOf { d, a, .. } => ([Some(a), None, None, None], [Some(d), None]),
             Op::Bin32 { d, a, b, .. }
             | Op::Bin64 { d, a, b, .. }
             | Op::Shift64 { d, a, b, .. }
             | Op::CvtPack { d, a, b, .. }
             | Op::Selp32 { d, a, b, .. }
             | Op::Selp64 { d, a, b, .. }
+            | Op::MapRank { d, a, b, .. }
             | Op::Pack64 { d, a, b }
             | Op::Pack32 { d, a, b } => ([Some(a), Some(b), None, None], [Some(d), None]),
             Op::Tri32 { d, a, b, c, .. }
@@ -103,6 +106,8 @@ impl Op {
             // Only one that is not inside another.
             Op::Approximate(_)
             | Op::PredBin { .. }
+            | Op::ClusterArrive { .. }
+            | Op::ClusterWait { .. }
             | Op::CpCommit
             | Op::CpWait(_)
             | Op::CpWaitAll

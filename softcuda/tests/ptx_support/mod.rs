@@ -59,6 +59,22 @@ impl Device {
         self.measure(text, (grid, block, dynamic_shared), params).map(|measured| measured.counters)
     }
 
+    /// The same with blocks in clusters of `cluster`.
+    pub fn launch_clusters(
+        &self,
+        text: &str,
+        (grid, cluster, block): (u32, u32, u32),
+        params: &[u64],
+    ) -> Result<Counters, Fault> {
+        let module = Module::load(text, &self.memory).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let name = module.entries().next().unwrap().to_owned();
+        let shape =
+            LaunchShape { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [cluster, 1, 1], dynamic_shared: 0 };
+        let bytes: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
+        let entry = module.entry(&name).unwrap();
+        measure(&module, entry, &shape, &bytes, &self.memory, &self.config).map(|measured| measured.counters)
+    }
+
     /// The same, with the traffic if the configuration asks for it.
     pub fn measure(
         &self,
