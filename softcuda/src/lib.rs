@@ -59,6 +59,9 @@
 //! Programs that know nothing of leases, in any language, get standing devices from the environment
 //! variable `SOFTCUDA_DEVICES` (`80`, or `75,90`), with the library on their path as `libcuda.so`.
 //!
+//! What kernels print with `printf` can be taken ([`Gpu::take_output`]); otherwise it goes to standard
+//! output when the lease ends, and at once on standing devices.
+//!
 //! # Errors
 //!
 //! Refusals have the driver's codes, and the reason in [`Gpu::report`]. A kernel that faults does

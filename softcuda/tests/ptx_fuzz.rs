@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ptx_support::{HEADER, Random, kernel, kernel_with};
 use softcuda::exec::Module;
+use softcuda::lower::table::INSTRUCTIONS;
 use softcuda::memory::Memory;
 
 /// Texts that a run without further wishes tries.
@@ -109,6 +110,20 @@ fn seeds() -> Vec<String> {
              .section .debug_str {{ .b8 1, 2 }}"
         ),
     ];
+    // Every listed form of every instruction, a few dozen to a module.
+    let instances: Vec<String> = INSTRUCTIONS
+        .iter()
+        .flat_map(|instruction| instruction.forms)
+        .map(|form| form.instance(&form.opcodes()[form.opcodes().len() / 2]))
+        .collect();
+    for some in instances.chunks(24) {
+        let body = format!(
+            "LABEL: {} TABLE: .branchtargets LABEL; prototype: .callprototype (.reg .b32 _) _ (.reg .b32 _);",
+            some.join(" ")
+        );
+        let function = ".func (.reg .b32 %o) function(.reg .b32 %i) { mov.b32 %o, %i; ret; }";
+        seeds.push(kernel_with(function, &body));
+    }
     let compiled = include_str!("ptx/rows.13.5-sm_90.ptx");
     // A piece of compiled code, cut at a statement, so that splices have something to take.
     let piece: String = compiled.lines().filter(|line| !line.contains(".loc")).take(160).collect::<Vec<_>>().join("\n");
