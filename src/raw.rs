@@ -8,7 +8,7 @@
 //! `*mut c_void` (null: the legacy default stream).
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::sync::{PoisonError, RwLock};
 
 use cudarc::driver::{result, sys};
@@ -127,6 +127,27 @@ pub fn prepare(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has the current context launch `entry` of `ptx` as the kernel of that name, instead of the embedded one:
+/// `cargo xtask mutate` runs changed kernels through this very layer.
+///
+/// # Errors
+/// [`Error::NoDriver`], [`Error::NoContext`], [`Error::Driver`] if the driver refuses the PTX or has no such kernel in it.
+#[doc(hidden)]
+pub fn substitute(entry: &'static str, ptx: &CStr) -> Result<(), Error> {
+    crate::driver::probe()?;
+    let context = current_context_id()?;
+    // SAFETY: PTX that ends with a NUL.
+    let handle = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
+    let handle = handle.map_err(|e| failed("cuModuleLoadData", e))? as usize;
+    let mut loaded = LOADED.write().unwrap_or_else(PoisonError::into_inner);
+    let loaded = loaded.get_or_insert_default().entry(context).or_default();
+    // Under the name of the kernel: the module of that name may hold others that are still wanted.
+    loaded.modules.insert(entry, handle);
+    let function = function_of(handle, entry)?;
+    loaded.functions.insert(entry, function);
+    Ok(())
+}
+
 /// Unloads everything [`prepare`] loaded into the current context.
 ///
 /// # Safety
@@ -172,14 +193,19 @@ impl Loaded {
                 handle
             }
         };
-        // Entry points are identifiers of ours, without NUL.
-        let name = CString::new(entry).unwrap_or_default();
-        // SAFETY: `handle` is a module of the current context.
-        let function = unsafe { result::module::get_function(handle as sys::CUmodule, name) }
-            .map_err(|e| failed("cuModuleGetFunction", e))? as usize;
+        let function = function_of(handle, entry)?;
         self.functions.insert(entry, function);
         Ok(function)
     }
+}
+
+/// The kernel of a module of the current context.
+fn function_of(module: usize, entry: &'static str) -> Result<usize, Error> {
+    // Entry points are identifiers of ours, without NUL.
+    let name = CString::new(entry).unwrap_or_default();
+    // SAFETY: `module` is a module of the current context.
+    let function = unsafe { result::module::get_function(module as sys::CUmodule, name) };
+    Ok(function.map_err(|e| failed("cuModuleGetFunction", e))? as usize)
 }
 
 /// Launches a prepared plan: row losses, gradient and total as planned. Neither allocates nor synchronises.

@@ -108,7 +108,9 @@ impl Side {
         let term = |(w, x): (f64, f64)| if w == 0.0 { 0.0 } else { w * (x - maximum).exp() };
         let sum: f64 = terms.clone().map(term).sum();
         let total = sum + (-maximum).exp();
-        let log = if maximum == 0.0 { sum.ln_1p() } else { maximum + total.ln() };
+        // As long as the sum is in range it enters as it is: beside a large maximum, the logarithm of a sum near 1
+        // (a label that weighs next to nothing) would lose its digits.
+        let log = if maximum < 600.0 { (sum * maximum.exp()).ln_1p() } else { maximum + total.ln() };
         Side { log, shares: terms.map(|t| term(t) / total).collect() }
     }
 }

@@ -137,3 +137,33 @@ impl Arguments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(pointer: u64, rows: u64, cols: u64) -> Argument {
+        Argument { name: "mask", dtype: DType::U8, pointer, len: u64::MAX, rows, cols, row_stride: cols }
+    }
+
+    #[test]
+    fn half_of_all_addresses_are_too_many() {
+        let too_large = Error::TooLarge { argument: "mask", rows: 1, cols: 1 << 63, stride: 1 << 63 };
+        assert_eq!(bytes(0, 1, 1 << 63).extent(), Err(too_large));
+        assert_eq!(bytes(0, 1, (1 << 63) - 1).extent(), Ok((1 << 63) - 1));
+        assert_eq!((bytes(0, 0, 5).extent(), bytes(0, 5, 0).extent()), (Ok(0), Ok(0)));
+    }
+
+    #[test]
+    fn what_is_empty_overlaps_nothing() {
+        let (around, other) = (bytes(64, 1, 16), bytes(72, 1, 1));
+        for empty in [bytes(72, 0, 4), bytes(72, 4, 0)] {
+            assert_eq!(empty.overlaps(&around), Ok(false));
+            assert_eq!(around.overlaps(&empty), Ok(false));
+        }
+        assert_eq!((other.overlaps(&around), around.overlaps(&other)), (Ok(true), Ok(true)));
+        for beside in [bytes(60, 1, 4), bytes(80, 1, 4)] {
+            assert_eq!((beside.overlaps(&around), around.overlaps(&beside)), (Ok(false), Ok(false)));
+        }
+    }
+}

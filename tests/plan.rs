@@ -63,6 +63,8 @@ fn each_regime_begins_one_column_after_the_last() {
 #[test]
 fn the_longest_rows_are_those_of_the_sources() {
     // 4 packs of 16 bytes per thread, and less than one more pack at each end.
+    assert_eq!(Regime::ALL.map(Regime::static_shared_bytes), [0, 768, 768, 768]);
+    assert_eq!(Regime::ALL.map(|regime| regime.to_string()), ["warp", "block", "staged", "two_pass"]);
     for (device, pair) in everything() {
         let per_pack = 16 / pair.0.size() as u64;
         let max = |regime: Regime| regime.max_cols(&device, pair.0, pair.1);

@@ -191,6 +191,33 @@ impl Case {
         f64::from(self.upstream_of(row)) * self.share()
     }
 
+    /// Bytes that must move: scores, labels, mask, gradient and per-row values, once each.
+    pub fn floor(&self, gradient: bool) -> u64 {
+        let elements = self.rows * self.cols;
+        let written = if gradient { elements * self.gradient_type.size() } else { 0 };
+        let mask = self.mask.as_ref().map_or(0, |_| elements);
+        let upstream = match &self.upstream {
+            Upstream::PerRow(x) => 4 * x.len(),
+            Upstream::Device(_) => 4,
+            Upstream::Host(_) => 0,
+        };
+        let read = elements * (self.scores_type.size() + self.labels_type.size()) + mask + upstream;
+        (read + written + 4 * self.rows) as u64
+    }
+
+    /// Requests of a warp that read and write the case, if each moves 32 packs of 16 bytes of scores and as many
+    /// elements of the other arrays: what is asked for where every array is aligned and a row is whole such packs.
+    pub fn wide_requests(&self) -> (u64, u64) {
+        let per_pack = 16 / self.scores_type.size();
+        // An element of f32 beside an element of 16 bits takes two accesses per pack.
+        let requests =
+            |dtype: DType| (self.rows * self.cols / per_pack / 32 * (per_pack * dtype.size()).div_ceil(16)) as u64;
+        let mask = self.mask.as_ref().map_or(0, |_| requests(DType::U8));
+        // The row losses are stored one by one.
+        let writes = requests(self.gradient_type) + self.rows as u64;
+        (requests(self.scores_type) + requests(self.labels_type) + mask, writes)
+    }
+
     /// Whether that is finite as a kernel forms it, in f32.
     pub fn scale_is_finite(&self, row: usize) -> bool {
         (self.upstream_of(row) * self.share() as f32).is_finite()

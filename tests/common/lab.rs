@@ -227,7 +227,8 @@ impl Lab {
             mask: pointer(&arrays.mask),
             mask_stride: stride(&arrays.mask),
             gradient: replaced.map_or(0, |a| a.pointer(&self.stream)),
-            gradient_stride: replaced.map_or(0, |a| a.stride() as u64),
+            // Without a gradient its stride is nobody's business.
+            gradient_stride: replaced.map_or(case.gradient_place.stride as u64, |a| a.stride() as u64),
             loss: arrays.loss.pointer(&self.stream),
             upstream: pointer(&arrays.upstream),
             upstream_stride: matches!(case.upstream, case::Upstream::PerRow(_)).into(),

@@ -13,8 +13,10 @@ pub mod data;
 mod elements;
 mod lab;
 mod memory;
+mod spec;
 
 pub use case::{Case, Place, Upstream};
 pub use check::{Output, mismatches};
 pub use elements::{PAIRS, SCORE_TYPES, decode, encode, max_finite, round};
 pub use lab::{CAPABILITIES, Implementation, Lab, Layer, check_everywhere};
+pub use spec::{MaskForm, Spec, Values};

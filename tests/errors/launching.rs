@@ -75,6 +75,43 @@ fn the_total_is_prepared_with_a_reduction() {
     assert_eq!(host.launches(), before + 2);
 }
 
+/// A kernel of one's own under the name of an embedded one, which comes back with the next context.
+#[test]
+fn a_substitute_is_launched() {
+    let ptx = c".version 7.0
+        .target sm_75
+        .address_size 64
+        .visible .entry zlpr_total(.param .u64 a, .param .u64 b, .param .f32 c, .param .u64 total)
+        {
+            .reg .pred %p1;
+            .reg .b32 %r1;
+            .reg .b64 %rd1;
+            mov.u32 %r1, %tid.x;
+            setp.ne.u32 %p1, %r1, 0;
+            @%p1 ret;
+            ld.param.u64 %rd1, [total];
+            mov.u32 %r1, 0x40e00000;
+            st.global.u32 [%rd1], %r1;
+            ret;
+        }";
+    for substitute in [true, false] {
+        let host = Host::new();
+        let step = Step::new(&host, 200);
+        let zlpr = host.zlpr(Options::new().reduction(Reduction::Sum));
+        zlpr.prepare(DType::F32, DType::U8, 100).expect("kernels");
+        if substitute {
+            assert_eq!(raw::substitute(zlpr::kernels::TOTAL, ptx), Ok(()));
+        }
+        let mut buffers = Buffers::<f32>::new(&zlpr, &host.stream, 2, 100).expect("buffers");
+        assert_eq!(step.run(&host, &zlpr, &mut buffers, 2, 100), Ok(()));
+        let total = host.stream.clone_dtoh(buffers.total()).expect("a total");
+        host.synchronize();
+        assert_eq!(total[0] == 7.0, substitute, "{total:?}");
+        // SAFETY: nothing is in flight.
+        assert_eq!(unsafe { raw::unload() }, Ok(()));
+    }
+}
+
 /// Prepared for the longest row: every shorter row, with and without the gradient, whatever its regime.
 #[test]
 fn prepare_covers_every_shorter_row() {

@@ -5,19 +5,6 @@ use zlpr::{DType, Options};
 use crate::common::{Case, Implementation, Lab, Layer, PAIRS, Upstream, data};
 use zlpr::plan::Regime;
 
-/// Scores, labels, mask, gradient and per-row values, once each.
-fn floor(case: &Case, gradient: bool) -> u64 {
-    let elements = case.rows * case.cols;
-    let written = if gradient { elements * case.gradient_type.size() } else { 0 };
-    let mask = case.mask.as_ref().map_or(0, |_| elements);
-    let upstream = match &case.upstream {
-        Upstream::PerRow(x) => 4 * x.len(),
-        Upstream::Device(_) => 4,
-        Upstream::Host(_) => 0,
-    };
-    (elements * (case.scores_type.size() + case.labels_type.size()) + mask + written + upstream + 4 * case.rows) as u64
-}
-
 /// Bytes requested by the launch, if they are counted.
 fn requested(lab: &Lab, case: &Case, implementation: Implementation) -> Option<u64> {
     lab.gpu().reset_counters();
@@ -41,7 +28,7 @@ fn check(limit: f64, cases: impl Fn((DType, DType)) -> Vec<Case>) {
                 let on_chip =
                     !implementation.gradient || lab.plan(&case, implementation).kernel.regime != Regime::TwoPass;
                 let bytes = requested(&lab, &case, implementation).unwrap();
-                let ratio = bytes as f64 / floor(&case, implementation.gradient) as f64;
+                let ratio = bytes as f64 / case.floor(implementation.gradient) as f64;
                 assert!(ratio >= 1.0, "{case} by {implementation:?}: {ratio} of the floor: not everything is counted");
                 assert!(
                     ratio <= if on_chip { limit } else { 2.0 },
@@ -101,10 +88,7 @@ fn aligned_rows_move_in_wide_requests() {
             let cols = 4096;
             let mask = data::mask(&mut data::rng(1), 2 * cols);
             let case = data::ordinary("wide", pair, (2, cols), 2.0, 3).mask(mask).gradient(gradient_type);
-            let per_pack = 16 / pair.0.size();
-            // An element of f32 beside an element of 16 bits takes two accesses per pack.
-            let requests = |dtype: DType| (2 * cols / per_pack / 32 * (per_pack * dtype.size()).div_ceil(16)) as u64;
-            let reads = requests(pair.0) + requests(pair.1) + requests(DType::U8);
+            let (reads, writes) = case.wide_requests();
             for implementation in lab.implementations(&case).into_iter().filter(|i| i.gradient) {
                 lab.gpu().reset_counters();
                 lab.check_one(&case, implementation);
@@ -114,8 +98,7 @@ fn aligned_rows_move_in_wide_requests() {
                 };
                 let times = if lab.plan(&case, implementation).kernel.regime == Regime::TwoPass { 2 } else { 1 };
                 assert_eq!(counters.global_read_requests, times * reads, "{case} by {implementation:?}");
-                // The row losses are the two requests more.
-                assert_eq!(counters.global_write_requests, requests(gradient_type) + 2, "{case} by {implementation:?}");
+                assert_eq!(counters.global_write_requests, writes, "{case} by {implementation:?}");
             }
         }
     }

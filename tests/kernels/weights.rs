@@ -66,6 +66,22 @@ fn labels_that_weigh_next_to_nothing() {
     }));
 }
 
+/// A large exponential times a tiny label is a small loss, which keeps its relative accuracy, in the reference too.
+#[test]
+fn light_labels_before_the_clamp() {
+    let scores = [-40.0, -70.0, -87.0, -40.0, -70.0, -87.0];
+    let labels = [2f64.powi(-75), 2f64.powi(-133), 2f64.powi(-133), 2f64.powi(-90), 2f64.powi(-120), 2f64.powi(-128)];
+    check_everywhere([PAIRS[0], PAIRS[3], PAIRS[5], PAIRS[6]].into_iter().map(|pair| {
+        let case = Case::new("light labels", pair, (scores.len(), 1), &scores, &labels);
+        let case = case.options(Options::new().epsilon(0.0));
+        for (row, (s, t)) in case.expected().iter().zip(scores.iter().zip(labels)) {
+            let wanted = (t * (-s).exp()).ln_1p() + ((1.0 - t) * s.exp()).ln_1p();
+            assert!((row.loss - wanted).abs() <= 1e-13 * wanted, "{case}: {} {wanted}", row.loss);
+        }
+        case
+    }));
+}
+
 /// One light label, in each place of a row where a kernel treats its element differently.
 #[test]
 fn one_light_label_anywhere_in_a_row() {

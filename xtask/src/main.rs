@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+#[path = "../../tests/common/mod.rs"]
+mod common;
 mod kernels;
+mod mutate;
 #[path = "../../build/nvrtc.rs"]
 mod nvrtc;
 mod prebuilt;
@@ -43,6 +46,13 @@ enum Command {
         #[arg(long, default_value = "ptxas")]
         ptxas: PathBuf,
     },
+    /// Change the kernels' PTX instruction by instruction, and fail if tests on the virtual GPU would not notice.
+    ///
+    /// `cargo mutants` does the same for plan, validation and raw layer: see `.cargo/mutants.toml`.
+    Mutate(mutate::Options),
+    /// The process that runs changed kernels.
+    #[command(hide = true)]
+    MutateWorker,
 }
 
 /// Architectures the kernels are meant for.
@@ -53,6 +63,8 @@ fn main() -> Result<()> {
         Command::Prebuilt { check } => prebuilt::run(check),
         Command::Kernels { out, archs } => kernels::write(&out, &archs),
         Command::Spills { ptxas } => kernels::spills(&ptxas),
+        Command::Mutate(options) => mutate::run(&options),
+        Command::MutateWorker => mutate::serve(),
     }
 }
 
