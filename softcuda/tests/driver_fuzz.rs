@@ -16,7 +16,7 @@ use softcuda::{Config, Gpu, When};
 ///
 /// Handles: S stream, E event, M module, F function, L library, K kernel, C context, P pool, N
 /// linker, D device. A is a device address, H pinned memory. h is a buffer of the host's and b a
-/// number of bytes in it, o a place for results. z is a size, w any word, i any 32 bits, s a small
+/// number of bytes in it, o a place for results. z is a size, Z a small or an impossible one, w any word, i any 32 bits, s a small
 /// number, f a few flags, c a count of up to 8, 0 nothing. n is a name, m an image, j a size that
 /// every image has. 2 is a pitched copy, l a launch configuration, p parameters of a kernel, U a
 /// list of numbers, O a list of places, V and W functions to call back.
@@ -46,9 +46,9 @@ const FUNCTIONS: &str = "
     cuLibraryGetKernel >K L n; cuLibraryGetKernelCount o L; cuLibraryGetModule >M L;
     cuLibraryLoadData >L m 0 0 0 0 0 0; cuLibraryUnload L; cuLinkAddData_v2 N s m j n 0 0 0;
     cuLinkComplete N o o; cuLinkCreate_v2 0 0 0 >N; cuLinkDestroy N; cuMemAdvise A z s D; cuMemAllocAsync >A b S;
-    cuMemAllocFromPoolAsync >A b P S; cuMemAllocManaged >A z f; cuMemAllocManaged >A b f; cuMemAllocPitch_v2 >A o b s s;
+    cuMemAllocFromPoolAsync >A b P S; cuMemAllocManaged >A Z f; cuMemAllocManaged >A b f; cuMemAllocPitch_v2 >A o b s s;
     cuMemAlloc_v2 >A b; cuMemAlloc_v2 >A z; cuMemFreeAsync A S; cuMemFreeHost H; cuMemFree_v2 A;
-    cuMemGetAddressRange_v2 o o A; cuMemGetInfo_v2 o o; cuMemHostAlloc >H b f; cuMemAllocHost_v2 >H z;
+    cuMemGetAddressRange_v2 o o A; cuMemGetInfo_v2 o o; cuMemHostAlloc >H b f; cuMemAllocHost_v2 >H Z;
     cuMemHostGetDevicePointer_v2 >A H 0; cuMemHostGetFlags o H; cuMemHostRegister_v2 h b f; cuMemHostUnregister h;
     cuMemPoolCreate >P o; cuMemPoolDestroy P; cuMemPoolGetAttribute P s o; cuMemPoolSetAttribute P s o;
     cuMemPoolTrimTo P z; cuMemPrefetchAsync A z D S; cuMemRangeGetAttribute o b s A z;
@@ -102,19 +102,23 @@ impl Random {
 
 /// What earlier calls made, by kind: to be used rightly, wrongly and after its end.
 #[derive(Default)]
-struct Made(HashMap<u8, Vec<u64>>);
+struct Made {
+    lists: HashMap<u8, Vec<u64>>,
+    /// All pinned memory there ever was, to be given back.
+    pinned: Vec<u64>,
+}
 
 impl Made {
     /// A handle, mostly of the kind asked for.
     fn pick(&self, kind: u8, random: &mut Random) -> u64 {
         const KINDS: &[u8] = b"SEMFLKCPNA";
         let kind = if random.below(12) == 0 { KINDS[random.below(KINDS.len() as u64) as usize] } else { kind };
-        random.pick(self.0.get(&kind).map_or(&[], Vec::as_slice))
+        random.pick(self.lists.get(&kind).map_or(&[], Vec::as_slice))
     }
 
     /// Keeps the last few.
     fn add(&mut self, kind: u8, value: u64, random: &mut Random) {
-        let list = self.0.entry(kind).or_default();
+        let list = self.lists.entry(kind).or_default();
         list.push(value);
         if list.len() > 20 {
             list.swap_remove(random.below(20) as usize);
@@ -178,6 +182,7 @@ impl Caller<'_> {
             b'b' => random.below(BYTES),
             b'o' => self.buffers.out.as_ptr() as u64,
             b'z' | b'w' => random.number(),
+            b'Z' => random.below(BYTES) << [0, 48][random.below(2) as usize],
             b'i' => random.number() & 0xFFFF_FFFF,
             b's' => random.below(40),
             b'f' => random.below(4),
@@ -283,6 +288,7 @@ impl Caller<'_> {
             let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             all.add(kind, made, &mut self.random);
             if kind == b'H' {
+                all.pinned.push(made);
                 all.add(b'A', made, &mut self.random);
             }
         }
@@ -368,6 +374,11 @@ fn fuzz(seed: u64, threads: u64, steps: u32) -> Gpu {
             });
         }
     });
+    let pinned = made.into_inner().unwrap_or_else(PoisonError::into_inner).pinned;
+    for address in pinned {
+        // Some of it is free already, and its owner gone: an answer like any.
+        unsafe { sys::cuMemFreeHost(address as *mut c_void) };
+    }
     gpu
 }
 
