@@ -32,6 +32,10 @@ pub enum FaultKind {
     WriteToReadOnly,
     /// An asynchronous copy was used before it was waited for.
     MissingWait,
+    /// An `mbarrier` object that is not there, or is used other than it can be.
+    BadMbarrier,
+    /// An asynchronous copy of what was written with no proxy fence since.
+    MissingFence,
     /// An access to the shared memory of a block of the cluster that has exited, or need not have begun.
     PeerNotRunning,
     /// The program did what this engine does not do.
@@ -57,6 +61,8 @@ impl FaultKind {
             FaultKind::ReadOnlyViolation => "read-only load of memory written in the same launch",
             FaultKind::WriteToReadOnly => "write to read-only memory",
             FaultKind::MissingWait => "missing wait for an asynchronous copy",
+            FaultKind::BadMbarrier => "misuse of an mbarrier",
+            FaultKind::MissingFence => "missing fence before an asynchronous copy",
             FaultKind::PeerNotRunning => "shared memory of a block that need not be running",
             FaultKind::Unsupported => "unsupported operation",
             FaultKind::BadLaunch => "impossible launch",

@@ -11,7 +11,8 @@ use super::access::{addresses, lanes_of, sectors, spaces};
 use super::banks::atomic_wavefronts;
 use super::cluster::Cluster;
 use super::float::{self, bits, f, flush, from_bf16, from_f16, to_bf16, to_f16};
-use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+use super::shared::in_flight;
+use super::state::{BUSY, Problem, Shared, Step, WRITTEN, Warp, Worker};
 use super::traffic::Kind;
 use super::{LOCAL_WINDOW, SHARED_WINDOW};
 
@@ -205,7 +206,7 @@ impl Worker<'_> {
         }
     }
 
-    fn atomic_global(
+    pub(super) fn atomic_global(
         &mut self,
         atom: &Atom,
         lane: usize,
@@ -235,7 +236,7 @@ impl Worker<'_> {
         Ok((old, defined))
     }
 
-    fn atomic_shared(
+    pub(super) fn atomic_shared(
         &mut self,
         shared: &mut Shared,
         atom: &Atom,
@@ -254,16 +255,12 @@ impl Worker<'_> {
         }
         let start = offset as usize;
         let states = &mut shared.state[start..start + size];
-        if states.iter().any(|state| state & PENDING != 0) {
-            let detail = format!(
-                "atomic operation at offset {offset:#x} of shared memory, which an asynchronous \
-                 copy that was not waited for will write"
-            );
-            return Err(Problem::new(FaultKind::MissingWait, lane, offset, detail));
+        if states.iter().any(|state| state & BUSY != 0) {
+            return Err(in_flight(states, lane, offset, size, "atomic operation"));
         }
         let defined = states.iter().all(|&state| state & DEFINED != 0);
         must_be_defined(atom, defined, lane, offset, size)?;
-        states.fill(DEFINED);
+        states.fill(DEFINED | WRITTEN);
         let bytes = &mut shared.bytes[start..start + size];
         let mut old = [0; 8];
         old[..size].copy_from_slice(bytes);

@@ -7,7 +7,7 @@ use crate::ptx::Space;
 use super::cluster::Cluster;
 use super::engine::RunWarp;
 use super::registers::LANES;
-use super::state::{Launch, Problem, Shared, State, Warp, Worker};
+use super::state::{Launch, Problem, Shared, State, Step, Warp, Worker};
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 /// Operations that a warp executes before another one has its turn, if nothing stops it earlier.
@@ -108,14 +108,26 @@ impl Block {
                 return Ok(Outcome::Stuck);
             }
             idle = if polled && worker.progress == before { idle + 1 } else { 0 };
-            if idle == PATIENCE {
+            // What polls may wait for a transfer.
+            if idle == PATIENCE || (idle > 0 && !cluster.transfers.is_empty()) {
                 return Ok(Outcome::Waiting);
             }
         }
     }
 
+    /// Delivers the copies that lanes of a warp issued with `cp.async`.
+    pub(super) fn finish_copies(
+        &mut self,
+        worker: &mut Worker<'_>,
+        shared: &mut Shared,
+        warp: u32,
+        lanes: u32,
+    ) -> Step {
+        worker.wait_copies(shared, &mut self.warps[warp as usize], lanes, None)
+    }
+
     /// A fault at an operation of a warp.
-    fn fault(&self, launch: &Launch<'_>, shared: &Shared, problem: &Problem, warp: usize, pc: u32) -> Fault {
+    pub(super) fn fault(&self, launch: &Launch<'_>, shared: &Shared, problem: &Problem, warp: usize, pc: u32) -> Fault {
         let entry = launch.entry;
         let place = pc as usize;
         let (file, line) = entry.locations.get(place).copied().unwrap_or((0, 0));
@@ -216,13 +228,14 @@ impl Block {
     }
 
     /// The fault of a block that waits for others which will never do what it waits for.
-    pub(super) fn starved(&self, launch: &Launch<'_>, shared: &Shared) -> Fault {
+    pub(super) fn starved(&self, launch: &Launch<'_>, shared: &Shared, reasons: &[String]) -> Fault {
         let found = self.warps.iter().enumerate().find(|(_, warp)| !warp.groups.is_empty());
         let (warp, pc, lane) = found.map_or((0, 0, 0), |(index, warp)| {
             let group = warp.groups[0];
             (index, group.pc, group.mask.trailing_zeros() as usize & 31)
         });
-        let detail = "the threads poll memory that nothing changes any more".to_owned();
+        let mut detail = "the threads poll memory that nothing changes any more".to_owned();
+        reasons.iter().for_each(|reason| detail.extend(["; ", reason]));
         let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
         self.fault(launch, shared, &problem, warp, pc)
     }

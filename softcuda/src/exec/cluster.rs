@@ -14,6 +14,7 @@ use super::engine::{RunWarp, hazy, settle};
 use super::meeting::ClusterBarrier;
 use super::registers::{LANES, Lanes64};
 use super::state::{Launch, Problem, Shared, Step, Warp, Worker};
+use super::transfers::{Failure, Transfers};
 
 /// Where an address in `.shared::cluster` says whose memory it is in.
 pub(super) const RANK_SHIFT: u32 = 24;
@@ -25,6 +26,7 @@ pub(super) struct Cluster {
     /// Rank of the block that runs.
     pub(super) me: usize,
     pub(super) barrier: ClusterBarrier,
+    pub(super) transfers: Transfers,
 }
 
 impl Cluster {
@@ -177,7 +179,12 @@ impl Team {
         Team {
             index: 0,
             blocks,
-            cluster: Cluster { blocks: shared, me: 0, barrier: ClusterBarrier::default() },
+            cluster: Cluster {
+                blocks: shared,
+                me: 0,
+                barrier: ClusterBarrier::default(),
+                transfers: Transfers::default(),
+            },
             seed: 0,
         }
     }
@@ -189,6 +196,7 @@ impl Team {
         let first = [index % x, index / x % y, index / x / y];
         self.index = index;
         self.cluster.barrier = ClusterBarrier::default();
+        self.cluster.transfers.clear();
         for (rank, (block, shared)) in self.blocks.iter_mut().zip(&mut self.cluster.blocks).enumerate() {
             let rank = rank as u32;
             let inside = [rank % size[0], rank / size[0] % size[1], rank / size[0] / size[1]];
@@ -215,16 +223,27 @@ impl Team {
             for &rank in &order {
                 self.cluster.me = rank;
                 match self.blocks[rank].run(worker, &mut self.cluster, run_warp)? {
-                    Outcome::Done => {}
+                    Outcome::Done => {
+                        self.cluster.transfers.exit(rank).map_err(|failure| self.failed(worker, &failure))?
+                    }
                     Outcome::Waiting => polls = true,
-                    Outcome::Stuck => stuck = Some(rank),
+                    Outcome::Stuck => stuck = stuck.or(Some(rank)),
                 }
             }
+            let idle = worker.progress == before;
+            if !self.cluster.transfers.is_empty() && (idle || (self.seed != 0 && next(&mut self.seed) % 4 == 0)) {
+                let choice = if self.seed == 0 { 0 } else { next(&mut self.seed) };
+                self.deliver(worker, choice).map_err(|failure| self.failed(worker, &failure))?;
+                continue;
+            }
             if !polls && stuck.is_none() {
+                while !self.cluster.transfers.is_empty() {
+                    self.deliver(worker, 0).map_err(|failure| self.failed(worker, &failure))?;
+                }
                 return Ok(Outcome::Done);
             }
             // Nobody in a cluster of one can help a block that polls.
-            if worker.progress == before || (polls && self.blocks.len() == 1) {
+            if idle || (polls && self.blocks.len() == 1) {
                 return match stuck {
                     Some(rank) if !polls => Err(self.blocks[rank].stuck(worker.launch, &self.cluster.blocks[rank])),
                     _ => Ok(Outcome::Waiting),
@@ -233,9 +252,42 @@ impl Team {
         }
     }
 
+    /// Completes what one operation issued.
+    fn deliver(&mut self, worker: &mut Worker<'_>, choice: u64) -> Result<(), Failure> {
+        for transfer in self.cluster.transfers.take(choice) {
+            if let Some(lanes) = transfer.copies() {
+                let issuer = transfer.issuer;
+                let block = &mut self.blocks[issuer.rank];
+                block
+                    .finish_copies(worker, &mut self.cluster.blocks[issuer.rank], issuer.warp, lanes)
+                    .map_err(|problem| (problem, issuer))?;
+                for arrival in transfer.once_for_each() {
+                    worker.complete(&mut self.cluster, arrival)?;
+                }
+            } else {
+                worker.complete(&mut self.cluster, transfer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The fault of a transfer.
+    fn failed(&self, worker: &Worker<'_>, (problem, issuer): &Failure) -> Fault {
+        let shared = &self.cluster.blocks[issuer.rank];
+        self.blocks[issuer.rank].fault(worker.launch, shared, problem, issuer.warp as usize, issuer.pc)
+    }
+
     /// The fault of a cluster that waits for others which will never do what it waits for.
     pub(super) fn starved(&self, launch: &Launch<'_>) -> Fault {
         let waiting = (0..self.blocks.len()).find(|&rank| self.cluster.blocks[rank].runs()).unwrap_or(0);
-        self.blocks[waiting].starved(launch, &self.cluster.blocks[waiting])
+        let objects = self.cluster.blocks.iter().enumerate().flat_map(|(rank, block)| {
+            block.mbarriers.iter().filter_map(move |(at, object)| Some((rank, at, object.outstanding()?)))
+        });
+        let reasons: Vec<String> = objects
+            .map(|(rank, at, reason)| {
+                format!("the mbarrier at offset {at:#x} of block {rank} of the cluster: {reason}")
+            })
+            .collect();
+        self.blocks[waiting].starved(launch, &self.cluster.blocks[waiting], &reasons)
     }
 }

@@ -11,7 +11,8 @@ use crate::memory::{DEFINED, load_bytes};
 use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
 use super::banks::{parts, wavefronts};
 use super::registers::{LANES, Lanes32, Lanes64};
-use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+use super::shared::in_flight;
+use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, Warp, Worker};
 use super::traffic::Kind;
 
 /// A `cp.async` that some lanes have not waited for.
@@ -135,7 +136,7 @@ impl Worker<'_> {
         let run = shared.check(to, mask, size, "asynchronous copy")?;
         if let (Some((start, length)), true) = (run, consecutive(mask)) {
             let states = &mut shared.state[start..start + length];
-            if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
+            if states.iter().fold(0, |any, state| any | state) & BUSY == 0 {
                 states.fill(PENDING);
                 return Ok(true);
             }
@@ -143,7 +144,10 @@ impl Worker<'_> {
         for lane in lanes_of(mask) {
             let start = to[lane] as usize;
             let states = &mut shared.state[start..start + size];
-            if states.contains(&PENDING) {
+            if states.iter().any(|state| state & MBARRIER != 0) {
+                return Err(in_flight(states, lane, to[lane], size, "asynchronous copy"));
+            }
+            if states.iter().any(|state| state & BUSY != 0) {
                 let detail = format!(
                     "two asynchronous copies to offset {start:#x} of shared memory with no wait \
                      between them"

@@ -28,6 +28,8 @@ const BLOCKS_PER_WORKER: u64 = 4;
 fn communicates(entry: &Entry) -> bool {
     let inside = |space| matches!(space, Some(Space::Shared | Space::Cluster));
     entry.code.iter().any(|inst| match &inst.op {
+        // So do the sums of floating-point numbers.
+        Op::BulkCopy(copy) => copy.reduce.as_ref().is_some_and(|atom| atom.ty.is_float()),
         // Texts come in the order of blocks.
         Op::Print { .. } => true,
         Op::Load(access) => access.strong && !inside(access.space),

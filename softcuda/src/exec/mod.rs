@@ -19,6 +19,7 @@ mod engine;
 mod float;
 mod grid;
 mod half;
+mod mbarrier;
 mod meeting;
 mod print;
 mod rare;
@@ -29,6 +30,7 @@ mod staging;
 mod state;
 mod sync;
 mod traffic;
+mod transfers;
 mod undefined;
 
 use crate::config::{Approximation, Config};

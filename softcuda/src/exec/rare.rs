@@ -88,6 +88,16 @@ pub(super) fn rare(
             lanes.stop = worker.polls >= POLLS;
         }
         Op::CpAsync(ref copy) => worker.copy_async(cluster.own_mut(), warp, copy, active)?,
+        Op::Mbarrier(ref mbarrier) => {
+            lanes.stop = worker.mbarrier(cluster, warp, mbarrier, (active, lanes.pc))?;
+        }
+        Op::BulkCopy(ref copy) => worker.copy_bulk(cluster, warp, copy, (active, lanes.pc))?,
+        Op::StoreAsync(ref store) => worker.store_async(cluster, warp, store, (active, lanes.pc))?,
+        Op::BulkCommit => worker.commit_bulk(warp, active),
+        Op::BulkWait { pending, reads } => {
+            worker.wait_bulk(cluster, warp, active, (pending, reads)).map_err(|(problem, _)| problem)?;
+        }
+        Op::FenceProxy => cluster.own_mut().fence_proxy(),
         Op::CpCommit => worker.commit_copies(warp, active),
         Op::CpWait(pending) => worker.wait_copies(cluster.own_mut(), warp, active, Some(pending))?,
         Op::CpWaitAll => worker.wait_copies(cluster.own_mut(), warp, active, None)?,

@@ -6,7 +6,7 @@ use crate::memory::DEFINED;
 use super::access::{consecutive, contiguous, first_lane, lanes_of, misaligned};
 use super::banks::{parts, wavefronts};
 use super::registers::Lanes64;
-use super::state::{PENDING, Problem, Shared, Step, Warp, Worker};
+use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, WRITTEN, Warp, Worker};
 
 impl Shared {
     /// Checks that lanes may touch shared memory, and counts the request. Returns the whole range
@@ -89,7 +89,7 @@ impl Worker<'_> {
             let start = at[lane] as usize;
             let states = &shared.state[start..start + bytes];
             if states.iter().any(|state| state & PENDING != 0) {
-                return Err(in_flight(lane, at[lane], bytes, "read"));
+                return Err(in_flight(states, lane, at[lane], bytes, "read"));
             }
             self.staging.note(lane * bytes, states);
         }
@@ -104,9 +104,9 @@ impl Worker<'_> {
         self.count_shared(passes, mask, bytes, true);
         if let (Some((start, length)), true) = (run, consecutive(mask) && !self.staging.partial) {
             let states = &mut shared.state[start..start + length];
-            if states.iter().fold(0, |any, state| any | state) & PENDING == 0 {
+            if states.iter().fold(0, |any, state| any | state) & BUSY == 0 {
                 let staged = first_lane(mask) * bytes;
-                states.fill(DEFINED);
+                states.fill(DEFINED | WRITTEN);
                 shared.bytes[start..start + length].copy_from_slice(&self.staging.bytes[staged..staged + length]);
                 return Ok(());
             }
@@ -114,15 +114,15 @@ impl Worker<'_> {
         for lane in lanes_of(mask) {
             let start = at[lane] as usize;
             let states = &mut shared.state[start..start + bytes];
-            if states.iter().fold(0, |any, state| any | state) & PENDING != 0 {
-                return Err(in_flight(lane, at[lane], bytes, "write"));
+            if states.iter().fold(0, |any, state| any | state) & BUSY != 0 {
+                return Err(in_flight(states, lane, at[lane], bytes, "write"));
             }
             let staged = lane * bytes;
             shared.bytes[start..start + bytes].copy_from_slice(&self.staging.bytes[staged..staged + bytes]);
             if self.staging.partial {
                 states.copy_from_slice(&self.staging.defined[staged..staged + bytes]);
             } else {
-                states.fill(DEFINED);
+                states.fill(DEFINED | WRITTEN);
             }
         }
         Ok(())
@@ -181,13 +181,19 @@ fn beyond(lane: usize, address: u64, bytes: usize, what: &str, size: usize, spac
     Problem::new(FaultKind::OutOfBounds, lane, address, detail)
 }
 
+/// Why bytes in these states cannot be read or written.
 #[cold]
-fn in_flight(lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
-    let detail = format!(
-        "{what} of {bytes} bytes at offset {address:#x} of shared memory, which an asynchronous \
-         copy that was not waited for will write"
-    );
-    Problem::new(FaultKind::MissingWait, lane, address, detail)
+pub(super) fn in_flight(states: &[u8], lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
+    let any = states.iter().fold(0, |any, state| any | state);
+    let (kind, why) = if any & MBARRIER != 0 {
+        (FaultKind::BadMbarrier, "holds an mbarrier")
+    } else if any & PENDING != 0 {
+        (FaultKind::MissingWait, "an asynchronous copy that was not waited for will write")
+    } else {
+        (FaultKind::MissingWait, "an asynchronous copy that was not waited for may still read")
+    };
+    let detail = format!("{what} of {bytes} bytes at offset {address:#x} of shared memory, which {why}");
+    Problem::new(kind, lane, address, detail)
 }
 
 fn local_place(address: u64, lane: usize, bytes: usize, size: usize, what: &str) -> Step<usize> {

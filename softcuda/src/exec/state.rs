@@ -1,6 +1,6 @@
 //! What a running launch consists of: workers, blocks, warps, groups of lanes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::config::Config;
 use crate::counters::{Counters, OpClass};
@@ -10,6 +10,7 @@ use crate::memory::{Memory, Window};
 
 use super::LaunchShape;
 use super::copies::Copies;
+use super::mbarrier::Object;
 use super::meeting::Attendance;
 use super::registers::{LANES, Lanes32, Registers};
 use super::staging::Staging;
@@ -138,6 +139,8 @@ pub(super) struct Warp {
     pub(super) local: Vec<u8>,
     pub(super) local_defined: Vec<u8>,
     pub(super) copies: Copies,
+    /// Groups of bulk copies that each lane has committed.
+    pub(super) bulk_groups: Lanes32,
     pub(super) attendance: Attendance,
     /// Operations executed; what the clocks show.
     pub(super) steps: u64,
@@ -155,6 +158,7 @@ impl Warp {
             local: vec![0; local],
             local_defined: vec![0; local],
             copies: Copies::default(),
+            bulk_groups: [0; LANES],
             attendance: Attendance::default(),
             steps: 0,
         }
@@ -169,6 +173,7 @@ impl Warp {
         self.groups.push(Group { pc: 0, mask: self.exists, state: State::Ready, age: 0 });
         self.local_defined.fill(0);
         self.copies.clear();
+        self.bulk_groups = [0; LANES];
         self.attendance = Attendance::default();
         self.steps = 0;
         self.r.reset(&launch.entry.frame);
@@ -257,6 +262,8 @@ pub(super) struct Shared {
     /// [`PENDING`] or 0.
     pub(super) bytes: Vec<u8>,
     pub(super) state: Vec<u8>,
+    /// The `mbarrier` objects, by where they are.
+    pub(super) mbarriers: BTreeMap<u64, Object>,
 }
 
 impl Shared {
@@ -270,6 +277,7 @@ impl Shared {
             reductions: Vec::new(),
             bytes: vec![0; launch.shared_bytes],
             state: vec![0; launch.shared_bytes],
+            mbarriers: BTreeMap::new(),
         }
     }
 
@@ -278,6 +286,7 @@ impl Shared {
         (self.block, self.exited, self.started) = (block, 0, false);
         self.barriers = [Barrier::default(); 16];
         self.reductions.clear();
+        self.mbarriers.clear();
         self.state.fill(0);
     }
 
@@ -289,6 +298,16 @@ impl Shared {
 
 /// State of a byte of shared memory that an asynchronous copy will write.
 pub(super) const PENDING: u8 = 0x40;
+/// With [`PENDING`]: it belongs to an `mbarrier` object.
+pub(super) const MBARRIER: u8 = 0x20;
+/// State of a byte that an asynchronous copy may still read.
+pub(super) const READING: u8 = 0x10;
+/// With [`PENDING`]: what comes is added to what is there.
+pub(super) const REDUCING: u8 = 0x08;
+/// State of a byte that was written since the last `fence.proxy.async`.
+pub(super) const WRITTEN: u8 = 0x04;
+/// What forbids that a byte is written.
+pub(super) const BUSY: u8 = PENDING | READING;
 
 /// All lanes with the same value.
 pub(super) fn uniform(values: &Lanes32, mask: u32) -> Option<u32> {

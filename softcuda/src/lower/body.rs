@@ -146,6 +146,7 @@ impl<'a, 'm> Lowerer<'a, 'm> {
             Family::Atomic => self.atomic(&mut parts, operands),
             Family::CopyAsync => self.copy_async(&mut parts, operands),
             Family::CacheHint => self.cache_hint(&mut parts, operands),
+            Family::Mbarrier => self.mbarrier(&mut parts, operands),
             Family::ClusterAddress => self.cluster_address(&mut parts, operands),
             Family::Branch => self.branch(&mut parts, operands),
             Family::Call => self.call(&mut parts, operands),

@@ -59,6 +59,7 @@ impl<'a> Lowerer<'a, '_> {
                 Ok(())
             }
             "fence" => {
+                let proxy = parts.has("proxy") && parts.has("async") && !parts.has("global");
                 for name in ["mbarrier_init", "sc", "acq_rel", "acquire", "release", "proxy", "alias", "async"] {
                     parts.take(name);
                 }
@@ -69,7 +70,7 @@ impl<'a> Lowerer<'a, '_> {
                     parts.take(name);
                 }
                 parts.finish()?;
-                self.emit(OpClass::Barrier, Op::Fence);
+                self.emit(OpClass::Barrier, if proxy { Op::FenceProxy } else { Op::Fence });
                 Ok(())
             }
             "nanosleep" => {

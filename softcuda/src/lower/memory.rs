@@ -27,7 +27,7 @@ fn take_space(parts: &mut Parts<'_>) -> Option<Space> {
 }
 
 /// Takes memory ordering and scope. Everything here is at least as strong as they ask for.
-fn take_ordering(parts: &mut Parts<'_>) -> bool {
+pub(super) fn take_ordering(parts: &mut Parts<'_>) -> bool {
     let mut strong = false;
     for name in ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"] {
         strong |= parts.take(name);
@@ -47,7 +47,12 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// The address of an access to `bytes` bytes.
-    fn address(&mut self, operand: &Operand<'a>, space: Option<Space>, parts: &Parts<'_>) -> Result<Access, LoadError> {
+    pub(super) fn address(
+        &mut self,
+        operand: &Operand<'a>,
+        space: Option<Space>,
+        parts: &Parts<'_>,
+    ) -> Result<Access, LoadError> {
         let Operand::Address(base, offset) = operand else { return Err(parts.operands()) };
         let mut access = Access {
             space,
@@ -96,7 +101,7 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// The elements of a load or store: their registers and whether those have 64 bits.
-    fn elements(
+    pub(super) fn elements(
         &mut self,
         access: &mut Access,
         operand: &Operand<'a>,
@@ -138,7 +143,7 @@ impl<'a> Lowerer<'a, '_> {
         Ok(())
     }
 
-    fn vector(parts: &mut Parts<'_>) -> usize {
+    pub(super) fn vector(parts: &mut Parts<'_>) -> usize {
         parts.take_of(&[("v2", 2), ("v4", 4), ("v8", 8)]).unwrap_or(1)
     }
 
@@ -198,8 +203,8 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     pub(super) fn store(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
-        if parts.has("async") || parts.has("bulk") {
-            return Err(parts.unsupported());
+        if parts.has("async") {
+            return self.store_async(parts, operands);
         }
         let hinted = parts.has("L2::cache_hint");
         parts.take_prefixed(&CACHE_HINTS);
@@ -235,8 +240,8 @@ impl<'a> Lowerer<'a, '_> {
     pub(super) fn atomic(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         let hinted = parts.has("L2::cache_hint");
         let returns = parts.base() == "atom";
-        if parts.has("async") {
-            return Err(parts.unsupported());
+        if parts.has("async") && !returns {
+            return self.store_async(parts, operands);
         }
         parts.take_prefixed(&CACHE_HINTS);
         take_ordering(parts);
@@ -354,8 +359,14 @@ impl<'a> Lowerer<'a, '_> {
 
     /// `cp.async` and its groups.
     pub(super) fn copy_async(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
-        if !parts.take("async") || parts.has("bulk") || parts.has("mbarrier") {
+        if !parts.take("async") {
             return Err(parts.unsupported());
+        }
+        if parts.has("bulk") {
+            return self.copy_bulk(parts, operands);
+        }
+        if parts.has("mbarrier") {
+            return self.copies_arrive(parts, operands);
         }
         if parts.take("commit_group") {
             parts.finish()?;

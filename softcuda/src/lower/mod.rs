@@ -5,6 +5,7 @@
 //! loop looks nothing up.
 
 mod allocate;
+mod asynchronous;
 mod body;
 mod cluster;
 mod context;

@@ -291,6 +291,81 @@ pub struct CpAsync {
     pub ignore: PredRef,
 }
 
+/// What is done to an `mbarrier` object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MbarrierOp {
+    /// Makes one.
+    Init,
+    /// Ends one.
+    Invalidate,
+    /// Arrives.
+    Arrive {
+        /// Later phases need as many fewer arrivals.
+        drops: bool,
+        /// The arrival may be the last one.
+        completes: bool,
+        /// `a` is a number of bytes to expect, not of arrivals.
+        expects: bool,
+    },
+    /// Expects bytes.
+    ExpectTx,
+    /// Says that bytes came.
+    CompleteTx,
+    /// Asks whether a phase is complete.
+    Wait {
+        /// Phases are named by their parity, not by a state.
+        parity: bool,
+    },
+    /// Arrives when the thread's `cp.async` copies so far are complete.
+    CopiesArrive {
+        /// The arrival is among those that the phase needs anyway.
+        counted: bool,
+    },
+}
+
+/// An operation on an `mbarrier` object.
+#[derive(Clone, Debug)]
+pub struct Mbarrier {
+    /// What it does.
+    pub f: MbarrierOp,
+    /// Where the object is.
+    pub at: Access,
+    /// Register of a count, a number of bytes, a state or a parity, or [`NONE`].
+    pub a: Reg,
+    /// Register of the state, or [`NONE`].
+    pub d: Reg,
+    /// Predicate of a wait, or [`NONE`].
+    pub p: u32,
+}
+
+/// `cp.async.bulk` and `cp.reduce.async.bulk`.
+#[derive(Clone, Debug)]
+pub struct BulkCopy {
+    /// Destination.
+    pub to: Access,
+    /// Source.
+    pub from: Access,
+    /// Register of the number of bytes.
+    pub size: Reg,
+    /// Object that learns of its completion; else it belongs to a group.
+    pub mbarrier: Option<Access>,
+    /// Register of the ranks of the blocks that get it, or [`NONE`].
+    pub mask: Reg,
+    /// How elements are added to what is there.
+    pub reduce: Option<Atom>,
+}
+
+/// `st.async` and `red.async`.
+#[derive(Clone, Debug)]
+pub struct StoreAsync {
+    /// What goes where.
+    pub to: Access,
+    /// Object that learns of its completion.
+    pub mbarrier: Access,
+    /// How it is added to what is there.
+    pub reduce: Option<Atom>,
+}
+
 /// What a clock reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named after the special registers")]
@@ -532,6 +607,15 @@ pub enum Op {
     /// Waits until at most this many groups are pending.
     CpWait(u32),
     CpWaitAll,
+    Mbarrier(Box<Mbarrier>),
+    BulkCopy(Box<BulkCopy>),
+    BulkCommit,
+    /// Waits until at most this many groups are pending, or have not read their sources.
+    BulkWait {
+        pending: u32,
+        reads: bool,
+    },
+    StoreAsync(Box<StoreAsync>),
     Bra {
         to: u32,
     },
@@ -595,6 +679,8 @@ pub enum Op {
         d: Reg,
     },
     Fence,
+    /// `fence.proxy.async` for shared memory.
+    FenceProxy,
     /// A hint to let others go first.
     Pause,
     Nop,

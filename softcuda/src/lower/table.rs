@@ -27,6 +27,7 @@ pub enum Family {
     CopyAsync,
     CacheHint,
     ClusterAddress,
+    Mbarrier,
     Branch,
     Call,
     Synchronise,
@@ -43,6 +44,7 @@ impl Family {
             Family::Mov | Family::Cvt | Family::Cvta | Family::IsSpacep => "Moves and conversions",
             Family::Load | Family::Store | Family::Atomic | Family::CopyAsync | Family::CacheHint => "Memory",
             Family::ClusterAddress => "Memory",
+            Family::Mbarrier => "Synchronisation",
             Family::Branch | Family::Call => "Control flow",
             Family::Synchronise => "Synchronisation",
             Family::Warp => "Among the lanes of a warp",
@@ -188,7 +190,7 @@ const fn row(name: &'static str, family: Family, forms: &'static [Form]) -> Inst
 
 use Family::{
     Arithmetic, Atomic, Bits, Branch, CacheHint, Call, ClusterAddress, CopyAsync, CopySign, Cvt, Cvta, IsSpacep, Load,
-    Logic, Mov, Selp, Set, Setp, Shift, Slct, SpecialFunction, Store, Synchronise, Testp, Warp,
+    Logic, Mbarrier, Mov, Selp, Set, Setp, Shift, Slct, SpecialFunction, Store, Synchronise, Testp, Warp,
 };
 
 /// All instructions, by section.
@@ -418,6 +420,8 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         all("st.global.L1::no_allocate{.v4}.u32", "[%rd1], V"),
         all("st.global.L2::cache_hint.v4.u32", "[%rd1], V, %rd2"),
         from("sm_90", "st{.relaxed.cluster}.shared::cluster{.v2}.[u32/u64]", "[%r1], V"),
+        from("sm_90", "st.async{.weak}.shared::cluster.mbarrier::complete_tx::bytes{.[v2/v4]}.[b32/u32/s32/f32]", "[%r1], V, [%r2]"),
+        from("sm_90", "st.async{.weak}.shared::cluster.mbarrier::complete_tx::bytes{.v2}.[b64/u64/s64/f64]", "[%r1], V, [%r2]"),
         from("sm_100", "st.global.[v8.[b32/f32]/v4.[b64/f64]]", "[%rd1], V"),
     ]),
     row("atom", Atomic, &[
@@ -442,6 +446,8 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         all("red.[relaxed/release].[cta/cluster/gpu/sys].global.add.u32", "[%rd1], T"),
         all("red{.[global/shared]}.add.noftz.[f16/f16x2]", "[%rd1], T"),
         from("sm_90", "red{.[global/shared]}.add.noftz.[bf16/bf16x2]", "[%rd1], T"),
+        from("sm_90", "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.[add/min/max].[u32/s32]", "[%r1], T, [%r2]"),
+        from("sm_90", "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.[add.u64/inc.u32/dec.u32/and.b32/or.b32/xor.b32]", "[%r1], T, [%r2]"),
         from("sm_90", "red.global.[v2/v4].f32.add", "[%rd1], V"),
         from("sm_90", "red.global.[v2/v4/v8].[f16/bf16].[add/min/max].noftz", "[%rd1], V"),
         from("sm_90", "red.global.[v2/v4].[f16x2/bf16x2].[add/min/max].noftz", "[%rd1], V"),
@@ -451,6 +457,21 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         from("sm_80", "cp.async.cg.shared{::cta}.global{.L2::[64B/128B/256B]}", "[%r1], [%rd1], 16, %p1"),
         from("sm_80", "cp.async.[commit_group/wait_all]", ""),
         from("sm_80", "cp.async.wait_group", "2"),
+        from("sm_80", "cp.async.mbarrier.arrive{.noinc}{.shared{::cta}}.b64", "[%rd1]"),
+        from("sm_90", "cp.async.bulk.[shared::cta/shared::cluster].global.mbarrier::complete_tx::bytes", "[%r1], [%rd1], %r2, [%r3]"),
+        from("sm_90", "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster", "[%r1], [%rd1], %r2, [%r3], %h1"),
+        from("sm_90", "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint", "[%r1], [%rd1], %r2, [%r3], %rd2"),
+        from("sm_90", "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes", "[%r1], [%r4], %r2, [%r3]"),
+        from("sm_90", "cp.async.bulk.global.shared::cta.bulk_group", "[%rd1], [%r1], %r2"),
+        from("sm_90", "cp.async.bulk.prefetch.L2.global", "[%rd1], %r2"),
+        from("sm_90", "cp.async.bulk.commit_group", ""),
+        from("sm_90", "cp.async.bulk.wait_group{.read}", "1"),
+        from("sm_90", "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.[add/min/max].[u32/s32]", "[%r1], [%r4], %r2, [%r3]"),
+        from("sm_90", "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.[add.u64/inc.u32/dec.u32/and.b32/or.b32/xor.b32]", "[%r1], [%r4], %r2, [%r3]"),
+        from("sm_90", "cp.reduce.async.bulk.global.shared::cta.bulk_group.[add/min/max].[u32/s32/u64]", "[%rd1], [%r1], %r2"),
+        from("sm_90", "cp.reduce.async.bulk.global.shared::cta.bulk_group.[add.[f32/f64]/[min/max].[s64/f16/bf16]/[inc/dec].u32]", "[%rd1], [%r1], %r2"),
+        from("sm_90", "cp.reduce.async.bulk.global.shared::cta.bulk_group.[and/or/xor].[b32/b64]", "[%rd1], [%r1], %r2"),
+        from("sm_90", "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.noftz.[f16/bf16]", "[%rd1], [%r1], %r2"),
     ]),
     row("prefetch", CacheHint, &[
         all("prefetch{.[global/local]}.[L1/L2]", "[%rd1]"),
@@ -496,6 +517,21 @@ pub const INSTRUCTIONS: &[Instruction] = &[
     row("getctarank", ClusterAddress, &[
         from("sm_90", "getctarank.u64", "%r1, %rd1"),
         from("sm_90", "getctarank.shared::cluster.[u32/u64]", "%r1, T"),
+    ]),
+    row("mbarrier", Mbarrier, &[
+        from("sm_80", "mbarrier.init{.shared{::cta}}.b64", "[%rd1], %r1"),
+        from("sm_80", "mbarrier.inval{.shared{::cta}}.b64", "[%rd1]"),
+        from("sm_80", "mbarrier.[arrive/arrive_drop]{.[release/relaxed].[cta/cluster]}{.shared{::cta}}.b64", "%rd1, [%rd2]"),
+        from("sm_80", "mbarrier.[arrive/arrive_drop].noComplete{.release.cta}{.shared{::cta}}.b64", "%rd1, [%rd2], %r1"),
+        from("sm_90", "mbarrier.[arrive/arrive_drop]{.[release/relaxed].cluster}.shared::cluster.b64", "_, [%r1], %r2"),
+        from("sm_90", "mbarrier.[arrive/arrive_drop].expect_tx{.[release/relaxed].[cta/cluster]}{.shared{::cta}}.b64", "%rd1, [%rd2], %r1"),
+        from("sm_90", "mbarrier.[arrive/arrive_drop].expect_tx{.[release/relaxed].cluster}.shared::cluster.b64", "_, [%r1], %r2"),
+        from("sm_90", "mbarrier.[expect_tx/complete_tx]{.relaxed.[cta/cluster]}{.[shared{::cta}/shared::cluster]}.b64", "[%rd1], %r1"),
+        from("sm_80", "mbarrier.test_wait{.[acquire/relaxed].[cta/cluster]}{.shared{::cta}}.b64", "%p1, [%rd1], %rd2"),
+        from("sm_80", "mbarrier.test_wait.parity{.[acquire/relaxed].[cta/cluster]}{.shared{::cta}}.b64", "%p1, [%rd1], %r1"),
+        from("sm_90", "mbarrier.try_wait{.[acquire/relaxed].[cta/cluster]}{.shared{::cta}}.b64", "%p1, [%rd1], %rd2, %r1"),
+        from("sm_90", "mbarrier.try_wait.parity{.[acquire/relaxed].[cta/cluster]}{.shared{::cta}}.b64", "%p1, [%rd1], %r1, %r2"),
+        from("sm_80", "mbarrier.pending_count.b64", "%r1, %rd1"),
     ]),
     row("membar", Synchronise, &[all("membar.[cta/gl/sys]", "")]),
     row("fence", Synchronise, &[

@@ -81,6 +81,22 @@ impl Op {
                 access(&mut copy.from, Role::Use, visit);
                 ([Some(&mut copy.bytes), None, None, None], [None, None])
             }
+            Op::Mbarrier(mbarrier) => {
+                access(&mut mbarrier.at, Role::Use, visit);
+                ([Some(&mut mbarrier.a), None, None, None], [Some(&mut mbarrier.d), None])
+            }
+            Op::BulkCopy(copy) => {
+                access(&mut copy.to, Role::Use, visit);
+                access(&mut copy.from, Role::Use, visit);
+                if let Some(mbarrier) = &mut copy.mbarrier {
+                    access(mbarrier, Role::Use, visit);
+                }
+                ([Some(&mut copy.size), Some(&mut copy.mask), None, None], [None, None])
+            }
+            Op::StoreAsync(store) => {
+                access(&mut store.to, Role::Use, visit);
+                return access(&mut store.mbarrier, Role::Use, visit);
+            }
             Op::Assert { message, file, line, function } => {
                 ([Some(message), Some(file), Some(line), Some(function)], [None, None])
             }
@@ -108,6 +124,8 @@ impl Op {
             | Op::PredBin { .. }
             | Op::ClusterArrive { .. }
             | Op::ClusterWait { .. }
+            | Op::BulkCommit
+            | Op::BulkWait { .. }
             | Op::CpCommit
             | Op::CpWait(_)
             | Op::CpWaitAll
@@ -115,6 +133,7 @@ impl Op {
             | Op::Exit
             | Op::Trap
             | Op::Fence
+            | Op::FenceProxy
             | Op::Pause
             | Op::Nop => return,
         };
