@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The bytes of a global load are in flight from the load until the first instruction of its warp
 /// that reads or overwrites one of the registers it loads; those of `cp.async` until a wait for it.
-/// This is what the order of PTX instructions allows; `ptxas` may move loads.
+/// Bulk copies, whose waits are those of other threads, are not among them. This is what the order of PTX instructions allows; `ptxas` may move loads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Traffic {
