@@ -99,6 +99,15 @@ impl FaultKind {
             FaultKind::MissingWait => {
                 "wait for the copy (cp.async.wait_group, or its mbarrier), then let the threads meet at a barrier"
             }
+            FaultKind::BadMbarrier => {
+                "mbarrier.init comes first, and only mbarrier operations touch the object until mbarrier.inval"
+            }
+            FaultKind::MissingFence => {
+                "each thread that wrote executes fence.proxy.async, then they meet at a barrier, then one issues the copy"
+            }
+            FaultKind::PeerNotRunning => {
+                "let the blocks meet at a barrier of the cluster before the first access and after the last one"
+            }
             _ => return None,
         })
     }

@@ -1,4 +1,5 @@
 //! Bulk copies and asynchronous stores, and what goes wrong around them.
+#![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 
 mod ptx_support;
 

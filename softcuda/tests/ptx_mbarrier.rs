@@ -1,4 +1,5 @@
 //! `mbarrier` objects: phases, states, transactions, and their misuse.
+#![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 
 mod ptx_support;
 

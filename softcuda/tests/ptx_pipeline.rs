@@ -1,5 +1,6 @@
 //! A pipeline of bulk copies over a cluster, compiled from `ptx/pipeline.cu`, and what is left of
 //! it without one of its precautions.
+#![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 
 mod ptx_support;
 

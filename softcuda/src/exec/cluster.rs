@@ -231,7 +231,9 @@ impl Team {
                 }
             }
             let idle = worker.progress == before;
-            if !self.cluster.transfers.is_empty() && (idle || (self.seed != 0 && next(&mut self.seed) % 4 == 0)) {
+            if !self.cluster.transfers.is_empty()
+                && (idle || (self.seed != 0 && next(&mut self.seed).is_multiple_of(4)))
+            {
                 let choice = if self.seed == 0 { 0 } else { next(&mut self.seed) };
                 self.deliver(worker, choice).map_err(|failure| self.failed(worker, &failure))?;
                 continue;
