@@ -10,7 +10,7 @@
 /// assert_eq!(small.shared_per_block_optin, 227 * 1024);
 /// ```
 ///
-/// Plain integers only: it crosses a C boundary.
+/// Plain numbers only: it crosses a C boundary.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
@@ -69,6 +69,9 @@ pub struct Config {
     pub trace: bool,
     /// What approximate instructions give, of what NVIDIA's manual allows.
     pub approximation: Approximation,
+    /// Runs work when it is submitted, instead of when it is waited for. Host code that forgets to
+    /// synchronise gets away with it then.
+    pub eager: bool,
     /// Reserved for engine switches; 0.
     pub flags: u64,
 }
@@ -192,6 +195,7 @@ impl Config {
             workers,
             memory_bytes: 128 << 30,
             seed: 0,
+            eager: false,
             trace: false,
             approximation: Approximation::Nearest,
             flags: 0,

@@ -81,6 +81,14 @@ fn with_device<T>(handle: i32, otherwise: T, body: impl FnOnce(&Arc<Device>) -> 
     answer.ok().flatten().unwrap_or(otherwise)
 }
 
+/// The same, once the device has done what it can do: what is asked for is what work leaves behind.
+fn with_settled<T>(handle: i32, otherwise: T, body: impl FnOnce(&Arc<Device>) -> T) -> T {
+    with_device(handle, otherwise, |device| {
+        device.settle();
+        body(device)
+    })
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn softcuda_build() -> u64 {
     build()
@@ -117,7 +125,7 @@ extern "C" fn softcuda_release(handle: i32) {
 /// `out` is valid for a write.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn softcuda_counters(handle: i32, out: *mut Counters) -> bool {
-    with_device(handle, false, |device| {
+    with_settled(handle, false, |device| {
         // SAFETY: the caller vouches for `out`.
         unsafe { out.write(device.notes().counters) };
         true
@@ -126,7 +134,7 @@ unsafe extern "C" fn softcuda_counters(handle: i32, out: *mut Counters) -> bool 
 
 #[unsafe(no_mangle)]
 extern "C" fn softcuda_reset_counters(handle: i32) {
-    with_device(handle, (), |device| {
+    with_settled(handle, (), |device| {
         let mut notes = device.notes();
         notes.counters = Counters::default();
         notes.records = Records::default();
@@ -139,7 +147,7 @@ extern "C" fn softcuda_reset_counters(handle: i32) {
 /// `out` is valid for writes of `room` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn softcuda_text(handle: i32, which: u32, out: *mut u8, room: usize) -> i64 {
-    with_device(handle, -1, |device| {
+    with_settled(handle, -1, |device| {
         let mut notes = device.notes();
         if which == TEXT_REPORT {
             notes.unread_fault = false;
@@ -169,7 +177,7 @@ unsafe extern "C" fn softcuda_text(handle: i32, which: u32, out: *mut u8, room: 
 /// `out` is valid for writes of `room` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn softcuda_take_output(handle: i32, out: *mut u8, room: usize) -> i64 {
-    with_device(handle, -1, |device| match device.memory.take_printed(room) {
+    with_settled(handle, -1, |device| match device.memory.take_printed(room) {
         Ok(text) => {
             // SAFETY: no more than `room` bytes, for which the caller vouches.
             unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), out, text.len()) };
@@ -183,7 +191,7 @@ unsafe extern "C" fn softcuda_take_output(handle: i32, out: *mut u8, room: usize
 /// `out` is valid for a write.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn softcuda_last_launch(handle: i32, out: *mut LaunchNumbers) -> bool {
-    with_device(handle, false, |device| {
+    with_settled(handle, false, |device| {
         let notes = device.notes();
         let Some(LaunchRecord { shape, .. }) = &notes.last_launch else { return false };
         let LaunchShape { grid, block, cluster, dynamic_shared } = *shape;

@@ -14,6 +14,9 @@ pub enum FaultKind {
     Uninitialised,
     /// An access to memory that was freed.
     UseAfterFree,
+    /// An access to memory whose stream-ordered allocation has not been reached: the stream that
+    /// allocates was not waited for.
+    UseBeforeAllocation,
     /// A barrier that not all threads that take part in it can reach.
     BarrierDivergence,
     /// A `.sync` operation whose member mask does not fit the lanes that execute it.
@@ -52,6 +55,7 @@ impl FaultKind {
             FaultKind::Misaligned => "misaligned access",
             FaultKind::Uninitialised => "use of uninitialised data",
             FaultKind::UseAfterFree => "use after free",
+            FaultKind::UseBeforeAllocation => "use before allocation",
             FaultKind::BarrierDivergence => "barrier divergence",
             FaultKind::BadSyncMask => "bad member mask",
             FaultKind::Deadlock => "deadlock",
@@ -86,6 +90,7 @@ impl FaultKind {
             FaultKind::UseAfterFree => {
                 "the host freed it too early: keep the slice until the launch is known to be over"
             }
+            FaultKind::UseBeforeAllocation => "let the stream wait, by an event, for the stream that allocates",
             FaultKind::BarrierDivergence => {
                 "all threads must come to the same barrier: none in a branch that only some take, or after some returned"
             }

@@ -203,6 +203,8 @@ impl Snapshot {
 struct State {
     /// Live allocations in ascending order. The bases of the device's own only ever grow.
     live: Arc<Vec<Arc<Allocation>>>,
+    /// What has an address already and exists later, by base.
+    reserved: BTreeMap<u64, Arc<Allocation>>,
     freed: BTreeMap<u64, u64>,
     next: u64,
     used: u64,
@@ -227,8 +229,14 @@ impl Memory {
     /// A memory of `limit` bytes. Nothing is reserved yet.
     pub fn new(limit: u64) -> Memory {
         let start = FIRST_WINDOW + ((NEXT_WINDOW.fetch_add(1, Relaxed) % WINDOWS) << WINDOW_SHIFT);
-        let state =
-            State { live: Arc::new(Vec::new()), freed: BTreeMap::new(), next: start + GAP, used: 0, launches: 0 };
+        let state = State {
+            live: Arc::default(),
+            reserved: BTreeMap::new(),
+            freed: BTreeMap::new(),
+            next: start + GAP,
+            used: 0,
+            launches: 0,
+        };
         let window = start..start + (1 << WINDOW_SHIFT);
         Memory {
             limit: AtomicU64::new(limit),
@@ -279,27 +287,73 @@ impl Memory {
     }
 
     fn alloc_as(&self, bytes: u64, read_only: bool) -> Result<u64, OutOfMemory> {
+        let base = self.reserve_as(bytes, read_only)?;
+        self.activate(base);
+        Ok(base)
+    }
+
+    /// Gives out an address for `bytes` bytes that exist from [`activate`](Memory::activate) on.
+    ///
+    /// # Errors
+    /// As for [`alloc`](Memory::alloc).
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<u64, OutOfMemory> {
+        self.reserve_as(bytes, false)
+    }
+
+    fn reserve_as(&self, bytes: u64, read_only: bool) -> Result<u64, OutOfMemory> {
         let mut state = self.state_mut();
-        let limit = self.limit();
-        let free = limit.saturating_sub(state.used);
-        let error = OutOfMemory { requested: bytes, free, limit };
-        if bytes > free || bytes >= self.window.end - self.window.start {
-            return Err(error);
-        }
         let base = state.next.next_multiple_of(2 * ALIGN) + ALIGN;
-        let next = base + bytes + GAP;
+        let next = base.saturating_add(bytes).saturating_add(GAP);
         if next > self.window.end {
+            return Err(self.out_of_memory(&state, bytes));
+        }
+        self.place(&mut state, base, bytes, read_only)?;
+        state.next = next;
+        Ok(base)
+    }
+
+    /// Reserves what was freed once more, at its old address: the allocation nodes of graphs do.
+    ///
+    /// # Errors
+    /// As for [`alloc`](Memory::alloc).
+    pub(crate) fn reserve_again(&self, base: u64, bytes: u64) -> Result<(), OutOfMemory> {
+        let mut state = self.state_mut();
+        self.place(&mut state, base, bytes, false)?;
+        state.freed.remove(&base);
+        Ok(())
+    }
+
+    fn place(&self, state: &mut State, base: u64, bytes: u64, read_only: bool) -> Result<(), OutOfMemory> {
+        let error = self.out_of_memory(state, bytes);
+        if bytes > error.free {
             return Err(error);
         }
         let padded = bytes.next_multiple_of(8);
         let length = 2 * padded + (bytes >> REGION_SHIFT) + 8;
         let mapping = Mapping::new(length as usize, padded as usize).ok_or(error)?;
-        state.next = next;
         state.used += bytes;
         let allocation = Arc::new(Allocation { base, size: bytes, read_only, of_host: false, mapping });
-        // All host addresses are below those of devices.
-        Arc::make_mut(&mut state.live).push(allocation);
-        Ok(base)
+        state.reserved.insert(base, allocation);
+        Ok(())
+    }
+
+    fn out_of_memory(&self, state: &State, requested: u64) -> OutOfMemory {
+        let limit = self.limit();
+        OutOfMemory { requested, free: limit.saturating_sub(state.used), limit }
+    }
+
+    /// Lets what was reserved exist.
+    pub(crate) fn activate(&self, base: u64) {
+        let mut state = self.state_mut();
+        if let Some(allocation) = state.reserved.remove(&base) {
+            let at = state.live.partition_point(|other| other.base < base);
+            Arc::make_mut(&mut state.live).insert(at, allocation);
+        }
+    }
+
+    /// Whether an address was reserved and does not exist yet.
+    pub(crate) fn is_reserved(&self, base: u64) -> bool {
+        self.state().reserved.contains_key(&base)
     }
 
     /// Frees the allocation that begins at `address`; its pages go back to the host's system.
@@ -309,14 +363,17 @@ impl Memory {
     pub fn free(&self, address: u64) -> Result<(), BadFree> {
         let mut state = self.state_mut();
         let found = state.live.binary_search_by_key(&address, |allocation| allocation.base);
-        let Ok(index) = found else {
-            return Err(match find(&state.live, address) {
-                Some(inside) => BadFree::NotTheBase { address, base: inside.base },
-                None if state.freed.contains_key(&address) => BadFree::DoubleFree(address),
-                None => BadFree::NotAllocated(address),
-            });
+        let allocation = match (found, state.reserved.remove(&address)) {
+            (Ok(index), _) => Arc::make_mut(&mut state.live).remove(index),
+            (Err(_), Some(reserved)) => reserved,
+            (Err(_), None) => {
+                return Err(match find(&state.live, address) {
+                    Some(inside) => BadFree::NotTheBase { address, base: inside.base },
+                    None if state.freed.contains_key(&address) => BadFree::DoubleFree(address),
+                    None => BadFree::NotAllocated(address),
+                });
+            }
         };
-        let allocation = Arc::make_mut(&mut state.live).remove(index);
         state.freed.insert(allocation.base, allocation.size);
         if state.freed.len() > FREED {
             state.freed.pop_first();
@@ -418,10 +475,25 @@ impl Memory {
         Ok(())
     }
 
-    /// Base and size of the live allocation that an address lies in.
+    /// Base and size of the allocation that an address lies in, reserved or live.
     pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
         let state = self.state();
-        find(&state.live, address).map(|allocation| (allocation.base, allocation.size))
+        let live = find(&state.live, address).map(|allocation| (allocation.base, allocation.size));
+        live.or_else(|| reserved(&state, address))
+    }
+
+    /// Whether a range lies in one allocation, reserved or live.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check(&self, address: u64, bytes: u64, what: &str) -> Result<(), Fault> {
+        match self.range_of(address) {
+            Some((base, size)) if bytes <= size - (address - base) => Ok(()),
+            _ => {
+                let (kind, detail) = self.explain(address, bytes, &format!("host {what}"));
+                Err(Fault::of_host(kind, address, detail))
+            }
+        }
     }
 
     /// Bytes that can be allocated in all.
@@ -460,6 +532,16 @@ impl Memory {
     pub(crate) fn explain(&self, address: u64, bytes: u64, what: &str) -> (FaultKind, String) {
         let state = self.state();
         let access = format!("{what} of {bytes} bytes at {address:#x}");
+        if let Some((base, size)) = reserved(&state, address) {
+            let beyond = (address - base).saturating_add(bytes).saturating_sub(size);
+            return if beyond == 0 {
+                let whose = "whose allocation comes later in stream order";
+                (FaultKind::UseBeforeAllocation, format!("{access}, in the {size} bytes at {base:#x} {whose}"))
+            } else {
+                let detail = format!("{access}, the last {beyond} beyond the end of the {size} bytes at {base:#x}");
+                (FaultKind::OutOfBounds, detail)
+            };
+        }
         let below = state.freed.range(..=address).next_back();
         if let Some((&base, &size)) = below.filter(|&(&base, &size)| address - base < size) {
             let offset = address - base;
@@ -510,6 +592,11 @@ fn find(live: &[Arc<Allocation>], address: u64) -> Option<&Arc<Allocation>> {
     let after = live.partition_point(|allocation| allocation.base <= address);
     let allocation = &live[after.checked_sub(1)?];
     (address - allocation.base < allocation.size).then_some(allocation)
+}
+
+fn reserved(state: &State, address: u64) -> Option<(u64, u64)> {
+    let (base, allocation) = state.reserved.range(..=address).next_back()?;
+    (address - base < allocation.size).then_some((*base, allocation.size))
 }
 
 /// Makes what launches wrote look like what the host wrote, so that a tag can be used again.

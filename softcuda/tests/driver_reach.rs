@@ -157,6 +157,7 @@ fn two() -> [(Gpu, Arc<CudaContext>); 2] {
 fn a_kernel_uses_its_peers_memory() {
     let [(_one, first), (_two, second)] = two();
     let x = second.default_stream().clone_htod(&[1.0_f32, 2.0, 3.0, 4.0]).unwrap().leak();
+    second.synchronize().unwrap();
     let y = first.default_stream().alloc_zeros::<f32>(4).unwrap();
     let mut can = 0;
     unsafe { sys::cuDeviceCanAccessPeer(&mut can, first.cu_device(), second.cu_device()) }.result().unwrap();
@@ -189,6 +190,7 @@ fn a_kernel_uses_its_peers_memory() {
 fn another_devices_memory_is_no_peers_unless_enabled() {
     let [(gpu, first), (_two, second)] = two();
     let x = second.default_stream().clone_htod(&[1.0_f32; 4]).unwrap().leak();
+    second.synchronize().unwrap();
     faulted(&gpu, double(&first, x, x, 4), "which is no peer");
 }
 
@@ -196,6 +198,7 @@ fn another_devices_memory_is_no_peers_unless_enabled() {
 fn peer_access_ends_when_disabled() {
     let [(gpu, first), (_two, second)] = two();
     let x = second.default_stream().clone_htod(&[1.0_f32; 4]).unwrap().leak();
+    second.synchronize().unwrap();
     first.bind_to_thread().unwrap();
     let not_yet = unsafe { sys::cuCtxDisablePeerAccess(second.cu_ctx()) };
     assert_eq!(not_yet, CUresult::CUDA_ERROR_PEER_ACCESS_NOT_ENABLED);
@@ -209,6 +212,7 @@ fn peer_access_ends_when_disabled() {
 fn peer_access_ends_with_the_context_that_has_it() {
     let [(gpu, first), (_two, second)] = two();
     let x = second.default_stream().clone_htod(&[1.0_f32; 4]).unwrap().leak();
+    second.synchronize().unwrap();
     first.bind_to_thread().unwrap();
     unsafe { sys::cuCtxEnablePeerAccess(second.cu_ctx(), 0) }.result().unwrap();
     double(&first, x, x, 4).unwrap();

@@ -111,9 +111,9 @@ fn what_is_not_supported_says_so_by_name() {
     let stream = context.new_stream().unwrap();
     let none = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
     assert_eq!(stream.capture_status().unwrap(), none);
-    let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-    assert_eq!(code(stream.begin_capture(mode)), CUresult::CUDA_ERROR_NOT_SUPPORTED);
-    assert_eq!(gpu.report().unwrap(), "CUDA_ERROR_NOT_SUPPORTED: cuStreamBeginCapture_v2");
+    let written = unsafe { sys::cuStreamWriteValue32_v2(stream.cu_stream(), 0, 0, 0) };
+    assert_eq!(written, CUresult::CUDA_ERROR_NOT_SUPPORTED);
+    assert_eq!(gpu.report().unwrap(), "CUDA_ERROR_NOT_SUPPORTED: cuStreamWriteValue32_v2");
     let _profile = safe::Profiler::new().unwrap();
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::state::{DRIVER, Device, current_unchecked, lock, with_stack};
 use super::status::Status;
+use super::work::host_function_of;
 use super::{Answer, EXPORTED};
 
 /// Functions that touch no device: they go on when one is lost, as they do on hardware.
@@ -155,6 +156,12 @@ impl Drop for Running {
 
 /// Counts a call where it concerns a lease, and fails it if that is asked for.
 pub(super) fn enter(name: &'static str, named: Option<c_int>) -> Answer<Running> {
+    if let Some(device) = host_function_of().filter(|_| !HOST_ONLY.contains(&name)) {
+        return Err(match DRIVER.device(device) {
+            Ok(device) => device.refuse(Status::NOT_PERMITTED, format!("{name}: called by a host function")),
+            Err(_) => Status::NOT_PERMITTED,
+        });
+    }
     let Some((device, in_context)) = concerned(named) else { return Ok(Running(running())) };
     let (call, failure, lost) = {
         let mut calls = lock(&device.calls);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::state::{Context, current, current_unchecked, lock, with_stack};
 use super::status::Status;
-use super::{Answer, driver, driver_api, put, put_if_wanted};
+use super::{Answer, capture, driver, driver_api, put, put_if_wanted};
 
 /// What `cuCtxGetApiVersion` has answered since CUDA 3.2.
 const API_VERSION: c_uint = 3020;
@@ -123,11 +123,15 @@ driver_api! {
     }
 
     fn cuCtxSynchronize() {
-        current()?.synchronise()
+        let context = current()?;
+        capture::refuse_unsafe(&context)?;
+        context.synchronise()
     }
 
     fn cuCtxSynchronize_v2(context: *mut c_void) {
-        named_or_current(context)?.synchronise()
+        let context = named_or_current(context)?;
+        capture::refuse_unsafe(&context)?;
+        context.synchronise()
     }
 
     fn cuCtxGetLimit(out: *mut usize, limit: c_uint) {

@@ -2,31 +2,30 @@
 
 use std::ffi::{c_uint, c_void};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use super::state::{Event, current, current_unchecked, end, live, lock};
+use super::state::{Event, Recorded, current, current_unchecked, end, live};
 use super::status::Status;
 use super::stream::resolve;
-use super::{Answer, driver, driver_api, put};
+use super::work::Work;
+use super::{Answer, capture, driver, driver_api, put};
 
 const BLOCKING_SYNC: c_uint = 1;
 const DISABLE_TIMING: c_uint = 2;
 const INTERPROCESS: c_uint = 4;
 
-fn record(event: *mut c_void, stream: *mut c_void) -> Answer {
+/// `CU_EVENT_RECORD_EXTERNAL`: in a capture it makes a node that records the event.
+const RECORD_EXTERNAL: c_uint = 1;
+
+fn record(event: *mut c_void, stream: *mut c_void, flags: c_uint) -> Answer {
     let stream = resolve(stream)?;
     let event = live(&driver()?.events, event)?;
     if event.context.handle != stream.context.handle {
         return Err(Status::INVALID_HANDLE);
     }
-    stream.submit(|_| *lock(&event.reached) = Some(Instant::now()));
-    Ok(())
-}
-
-/// Both synchronising and querying: what was recorded has been reached, and an event that was
-/// never recorded counts as reached.
-fn reached(event: *mut c_void) -> Answer {
-    live(&driver()?.events, event)?.context.synchronise()
+    if flags & RECORD_EXTERNAL != 0 && stream.is_capturing() {
+        return capture::add_node(&stream, Work::Record(event));
+    }
+    stream.submit(Work::Record(event)).map(|_| ())
 }
 
 fn elapsed(out: *mut f32, start: *mut c_void, end: *mut c_void) -> Answer {
@@ -37,10 +36,8 @@ fn elapsed(out: *mut f32, start: *mut c_void, end: *mut c_void) -> Answer {
     if start.context.handle != end.context.handle || !timed(&start) || !timed(&end) {
         return Err(Status::INVALID_HANDLE);
     }
-    // One lock at a time: both may be the same event.
-    let from = *lock(&start.reached);
-    let to = *lock(&end.reached);
-    let (from, to) = from.zip(to).ok_or(Status::INVALID_HANDLE)?;
+    let recorded = start.asked()?.zip(end.asked()?).ok_or(Status::INVALID_HANDLE)?;
+    let (from, to) = recorded.0.time().zip(recorded.1.time()).ok_or(Status::NOT_READY)?;
     // Host time, and negative if the events were recorded in the other order.
     let milliseconds = match to.checked_duration_since(from) {
         Some(forward) => forward.as_secs_f32() * 1e3,
@@ -61,7 +58,7 @@ driver_api! {
         }
         let driver = driver()?;
         let handle = driver.new_handle();
-        driver.events.insert(handle, Arc::new(Event { context, flags, reached: Mutex::new(None) }));
+        driver.events.insert(handle, Arc::new(Event { handle, context, flags, recorded: Mutex::new(Recorded::Never) }));
         put(out, handle as *mut c_void)
     }
 
@@ -72,19 +69,27 @@ driver_api! {
     }
 
     fn cuEventRecord(event: *mut c_void, stream: *mut c_void) {
-        record(event, stream)
+        record(event, stream, 0)
     }
 
-    fn cuEventRecordWithFlags(event: *mut c_void, stream: *mut c_void, _flags: c_uint) {
-        record(event, stream)
+    fn cuEventRecordWithFlags(event: *mut c_void, stream: *mut c_void, flags: c_uint) {
+        record(event, stream, flags)
     }
 
     fn cuEventQuery(event: *mut c_void) {
-        reached(event)
+        let event = live(&driver()?.events, event)?;
+        // An event that was never recorded counts as reached.
+        let ready = event.asked()?.is_none_or(|mark| mark.poll());
+        event.context.verdict()?;
+        if ready { Ok(()) } else { Err(Status::NOT_READY) }
     }
 
     fn cuEventSynchronize(event: *mut c_void) {
-        reached(event)
+        let event = live(&driver()?.events, event)?;
+        if let Some(mark) = event.asked()? {
+            mark.wait();
+        }
+        event.context.verdict()
     }
 
     fn cuEventElapsedTime(out: *mut f32, start: *mut c_void, end: *mut c_void) {

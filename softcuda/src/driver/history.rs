@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::calls::{Call, running};
+use super::graph::{Exec, Graph, Node};
 use super::library::{Kernel, Library};
 use super::linker::Link;
 use super::state::{Allocation, Driver, Event, Function, Module, Pool, Stream, current_device, lock};
@@ -85,6 +86,18 @@ impl Object for Kernel {
     }
 }
 
+impl Object for Graph {
+    const KIND: &'static str = "a graph";
+}
+
+impl Object for Node {
+    const KIND: &'static str = "a node of a graph";
+}
+
+impl Object for Exec {
+    const KIND: &'static str = "an executable graph";
+}
+
 impl Object for Function {
     const KIND: &'static str = "a kernel";
 
@@ -118,6 +131,9 @@ impl Driver {
             (self.libraries.get(handle).is_some(), Library::KIND),
             (self.kernels.get(handle).is_some(), Kernel::KIND),
             (self.links.get(handle).is_some(), Link::KIND),
+            (self.graphs.get(handle).is_some(), Graph::KIND),
+            (self.nodes.get(handle).is_some(), Node::KIND),
+            (self.execs.get(handle).is_some(), Exec::KIND),
         ];
         let other = others.iter().find(|(alive, _)| *alive).map(|(_, kind)| *kind);
         let reason = match (self.dead.get(handle), other) {
@@ -146,6 +162,11 @@ pub(crate) struct Freed {
 impl History<Freed> {
     pub(super) fn note(&self, address: u64, allocation: Allocation) {
         self.insert(address, Freed { allocation, by: running() });
+    }
+
+    /// Whether something that began at this address was freed.
+    pub(super) fn had(&self, address: u64) -> bool {
+        self.get(address).is_some()
     }
 
     /// Who allocated and who freed what an address once lay in.

@@ -3,12 +3,17 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
-use super::state::{Function, Stream, current, lock};
+use super::function;
+use super::memory::pinned_blocks;
+use super::pinned::HostUse;
+use super::state::{Context, Function, Stream, current, lock};
 use super::status::Status;
 use super::stream::resolve;
+use super::work::Work;
 use super::{Answer, driver_api, occupancy};
 use crate::control::LaunchRecord;
 use crate::exec::{self, LaunchShape};
+use crate::fault::Fault;
 
 /// Largest block and grid in each dimension, the same on all devices.
 pub(super) const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
@@ -49,13 +54,13 @@ impl LaunchAttribute {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Attributes {
     pub(super) cluster: Option<[u32; 3]>,
-    cooperative: bool,
+    pub(super) cooperative: bool,
 }
 
 /// `CUlaunchAttributeID`s with a meaning here.
 const COOPERATIVE: c_uint = 2;
 const CLUSTER_DIMENSION: c_uint = 4;
-/// The highest known one. All others are hints, or allow an overlap that eager execution makes no
+/// The highest known one. All others are hints, or allow an overlap that this driver makes no
 /// use of (programmatic stream serialisation), and are accepted.
 const LAST_ATTRIBUTE: c_uint = 18;
 /// Those that would change what happens: events recorded by the launch, updatable graph nodes.
@@ -242,53 +247,93 @@ unsafe fn pack(function: &Function, params: *const *const c_void, extra: *const 
     Ok(block)
 }
 
-/// A launch, as the three functions ask for it.
-struct Launch {
-    function: *mut c_void,
-    grid: [u32; 3],
-    block: [u32; 3],
-    dynamic_shared: u32,
-    stream: *mut c_void,
-    attributes: Attributes,
-    params: *const *const c_void,
-    extra: *const *mut c_void,
+/// A launch that passed the driver's checks, with its parameters.
+#[derive(Clone)]
+pub(crate) struct Kernel {
+    pub(super) function: Arc<Function>,
+    pub(super) handle: u64,
+    pub(super) shape: LaunchShape,
+    /// The kernel reads them as they were at submission.
+    pub(super) params: Arc<[u8]>,
 }
 
-impl Launch {
+/// Blocks and threads of a launch, as it asks for them.
+pub(super) struct Size {
+    pub(super) grid: [u32; 3],
+    pub(super) block: [u32; 3],
+    pub(super) dynamic_shared: u32,
+}
+
+impl Kernel {
     /// # Safety
     /// As for [`pack`].
-    unsafe fn run(self) -> Answer {
-        let context = current()?;
-        let function = super::function::resolve(self.function)?;
-        let stream: Arc<Stream> = resolve(self.stream)?;
-        let foreign = |other: u64| other != context.handle;
-        if foreign(function.module.context.handle) || foreign(stream.context.handle) {
-            let reason =
-                format!("launch of {}: kernel, stream and current context do not belong together", function.info.name);
-            return Err(context.device.refuse(Status::INVALID_HANDLE, reason));
-        }
-        let cluster = cluster_of(&function, self.attributes.cluster)?;
-        let shape = LaunchShape { grid: self.grid, block: self.block, cluster, dynamic_shared: self.dynamic_shared };
-        check(&function, &shape, self.attributes.cooperative)?;
+    pub(super) unsafe fn new(
+        function: *mut c_void,
+        size: &Size,
+        attributes: &Attributes,
+        params: *const *const c_void,
+        extra: *const *mut c_void,
+    ) -> Answer<Kernel> {
+        let handle = function as u64;
+        let function = function::resolve(function)?;
+        let cluster = cluster_of(&function, attributes.cluster)?;
+        let Size { grid, block, dynamic_shared } = *size;
+        let shape = LaunchShape { grid, block, cluster, dynamic_shared };
+        check(&function, &shape, attributes.cooperative)?;
         // SAFETY: the caller vouches for the parameters.
-        let params = unsafe { pack(&function, self.params, self.extra)? };
-        stream.submit(|device| {
-            device.notes().last_launch = Some(LaunchRecord { kernel: function.info.name.clone(), shape });
-            let module = &function.module.code;
-            match exec::measure(module, function.entry, &shape, &params, &device.memory, &device.config) {
-                Ok(measured) => {
-                    let mut notes = device.notes();
-                    notes.counters += measured.counters;
-                    notes.records.add(&function.info.name, &shape, measured);
-                }
-                // Not an error of the launch, which has long returned on hardware, but of
-                // everything that follows.
-                Err(fault) => context.fault(&fault),
-            }
-            device.flush_output();
-        });
+        let params = unsafe { pack(&function, params, extra)? };
+        Ok(Kernel { function, handle, shape, params: params.into() })
+    }
+
+    /// The pinned blocks that it gets pointers to.
+    pub(super) fn pinned_uses(&self) -> Option<Vec<HostUse>> {
+        let words = self
+            .params
+            .chunks_exact(8)
+            .map(|word| word.iter().rev().fold(0, |all, byte| all << 8 | usize::from(*byte)));
+        let blocks = pinned_blocks(words);
+        (!blocks.is_empty()).then(|| blocks.into_iter().map(|(start, bytes)| HostUse::of_block(start, bytes)).collect())
+    }
+
+    pub(super) fn run(&self, context: &Context) -> Result<(), Fault> {
+        let Kernel { function, shape, params, .. } = self;
+        let device = &context.device;
+        let name = &function.info.name;
+        device.notes().last_launch = Some(LaunchRecord { kernel: name.clone(), shape: *shape });
+        let module = &function.module.code;
+        let measured = exec::measure(module, function.entry, shape, params, &device.memory, &device.config);
+        device.flush_output();
+        let measured = measured?;
+        let mut notes = device.notes();
+        notes.counters += measured.counters;
+        notes.records.add(name, shape, measured);
         Ok(())
     }
+}
+
+/// Submits a launch.
+///
+/// # Safety
+/// As for [`pack`].
+unsafe fn launch(
+    function: *mut c_void,
+    size: &Size,
+    stream: *mut c_void,
+    attributes: &Attributes,
+    params: *const *const c_void,
+    extra: *const *mut c_void,
+) -> Answer {
+    let context = current()?;
+    let of = function::resolve(function)?;
+    let stream: Arc<Stream> = resolve(stream)?;
+    let foreign = |other: u64| other != context.handle;
+    if foreign(of.module.context.handle) || foreign(stream.context.handle) {
+        let reason = format!("launch of {}: kernel, stream and current context do not belong together", of.info.name);
+        return Err(context.device.refuse(Status::INVALID_HANDLE, reason));
+    }
+    // SAFETY: the caller vouches for the parameters.
+    let kernel = unsafe { Kernel::new(function, size, attributes, params, extra)? };
+    stream.submit(Work::Kernel(kernel)).map(|_| ())
 }
 
 driver_api! {
@@ -299,9 +344,8 @@ driver_api! {
         dynamic_shared: c_uint, stream: *mut c_void,
         params: *const *const c_void, extra: *const *mut c_void,
     ) {
-        let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        let attributes = Attributes::default();
-        Launch { function, grid, block, dynamic_shared, stream, attributes, params, extra }.run()
+        let size = Size { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], dynamic_shared };
+        launch(function, &size, stream, &Attributes::default(), params, extra)
     }
 
     fn cuLaunchCooperativeKernel(
@@ -310,10 +354,9 @@ driver_api! {
         block_x: c_uint, block_y: c_uint, block_z: c_uint,
         dynamic_shared: c_uint, stream: *mut c_void, params: *const *const c_void,
     ) {
-        let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
+        let size = Size { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], dynamic_shared };
         let attributes = Attributes { cooperative: true, cluster: None };
-        let extra = std::ptr::null();
-        Launch { function, grid, block, dynamic_shared, stream, attributes, params, extra }.run()
+        launch(function, &size, stream, &attributes, params, std::ptr::null())
     }
 
     fn cuLaunchKernelEx(config: *const LaunchConfig, function: *mut c_void, params: *const *const c_void, extra: *const *mut c_void) {
@@ -324,6 +367,6 @@ driver_api! {
         let config = config.read_unaligned();
         let attributes = config.attributes()?;
         let LaunchConfig { grid, block, dynamic_shared, stream, .. } = config;
-        Launch { function, grid, block, dynamic_shared, stream, attributes, params, extra }.run()
+        launch(function, &Size { grid, block, dynamic_shared }, stream, &attributes, params, extra)
     }
 }

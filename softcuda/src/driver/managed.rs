@@ -4,7 +4,6 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
-use super::memory::synchronised_stream;
 use super::state::{DRIVER, Device, current, lock};
 use super::status::Status;
 use super::stream::resolve;
@@ -132,12 +131,13 @@ unsafe fn range_attribute(out: *mut c_void, size: usize, attribute: c_uint, addr
 
 driver_api! {
     fn cuMemAllocManaged(out: *mut u64, bytes: usize, flags: c_uint) {
-        let stream = synchronised_stream()?;
+        let context = current()?;
+        context.verdict()?;
         // Attached to all streams, or to the host.
         if bytes == 0 || !matches!(flags, 1 | 2) || out.is_null() {
             return Err(Status::INVALID_VALUE);
         }
-        put(out, stream.context.device.allocate_managed(bytes as u64, stream.context.handle)?)
+        put(out, context.device.allocate_managed(bytes as u64, context.handle)?)
     }
 
     fn cuStreamAttachMemAsync(stream: *mut c_void, address: u64, bytes: usize, flags: c_uint) {

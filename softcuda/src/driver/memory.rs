@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::state::{Context, DRIVER, Device, Pinned, Stream, current, lock};
 use super::status::Status;
 use super::stream::resolve;
-use super::{Answer, driver, driver_api, put, put_if_wanted};
+use super::work::{Block, Work};
+use super::{Answer, capture, driver, driver_api, put, put_if_wanted};
+use crate::fault::Fault;
 
 /// Rows of pitched allocations begin at multiples of this.
 const PITCH: usize = 512;
@@ -17,69 +19,135 @@ pub(super) fn allocate_async(out: *mut u64, bytes: usize, stream: &Stream, pool:
     if out.is_null() {
         return Err(Status::INVALID_VALUE);
     }
-    let address = match bytes {
-        0 => 0,
-        _ => {
-            let device = &stream.context.device;
-            let _work = device.work();
-            device.allocate(bytes as u64, stream.context.handle, pool)?
-        }
-    };
+    let address = if bytes == 0 { 0 } else { reserve(bytes as u64, stream, pool)? };
     // SAFETY: the caller of the exported function vouches for `out`.
     unsafe { put(out, address) }
 }
 
-/// Frees on whichever device owns the address.
-fn free(address: u64, current: &Arc<Device>) -> Answer {
+fn reserve(bytes: u64, stream: &Stream, pool: u64) -> Answer<u64> {
+    let device = &stream.context.device;
+    let address = device.reserve(bytes)?;
+    // What a graph allocates is the host's when the graph is launched.
+    if !stream.is_capturing() {
+        device.enter(address, bytes, stream.context.handle, pool, None);
+    }
+    stream.submit(Work::Allocate(Block { device: device.clone(), address, bytes }))?;
+    Ok(address)
+}
+
+/// Allocates at once.
+fn allocate(out: *mut u64, bytes: usize) -> Answer {
+    let context = current()?;
+    capture::refuse_unsafe(&context)?;
+    context.verdict()?;
+    if bytes == 0 || out.is_null() {
+        return Err(Status::INVALID_VALUE);
+    }
+    let address = context.device.allocate(bytes as u64, context.handle, 0)?;
+    // SAFETY: the caller of the exported function vouches for `out`.
+    unsafe { put(out, address) }
+}
+
+/// The device that owns an address; with no owner the current one, to word the refusal.
+fn owner(address: u64, current: &Arc<Device>) -> Arc<Device> {
+    DRIVER.owner_of(address, current).unwrap_or_else(|| current.clone())
+}
+
+/// Frees when all work of the contexts concerned is done.
+fn free(address: u64) -> Answer {
+    let context = current()?;
+    capture::refuse_unsafe(&context)?;
+    context.synchronise()?;
     if address == 0 {
         return Ok(());
     }
-    let owner = DRIVER.owner_of(address, current);
-    // With no owner the current device words the refusal.
-    let device = owner.as_ref().unwrap_or(current);
+    let device = owner(address, &context.device);
+    let holder = lock(&device.allocations).get(&address).and_then(|known| DRIVER.contexts.get(known.context));
+    if let Some(holder) = holder {
+        holder.drain();
+    }
     let _work = device.work();
     device.deallocate(address)
 }
 
-/// Fills `count` elements with `pattern`.
-fn fill(address: u64, pattern: &[u8], count: usize, stream: &Stream) -> Answer {
-    if count == 0 {
+/// Frees in stream order.
+fn free_async(address: u64, stream: &Stream) -> Answer {
+    if address == 0 {
         return Ok(());
     }
-    let device = &stream.context.device;
-    if !address.is_multiple_of(pattern.len() as u64) {
-        let reason = format!("memset of {}-byte elements at {address:#x}", pattern.len());
-        return Err(device.refuse(Status::INVALID_VALUE, reason));
+    let device = owner(address, &stream.context.device);
+    if !stream.is_capturing() {
+        device.release_allocation(address)?;
     }
-    let owner = DRIVER.owner_of(address, device).unwrap_or_else(|| device.clone());
-    stream
-        .submit(|_| owner.memory.fill(address, pattern, count as u64))
-        .unwrap_or(Ok(()))
-        .map_err(|fault| device.refuse(Status::INVALID_VALUE, fault))
+    stream.submit(Work::Free(Block { device, address, bytes: 0 })).map(|_| ())
 }
 
-/// Fills `height` rows of `width` elements.
-fn fill_2d(address: u64, pitch: usize, pattern: &[u8], width: usize, height: usize, stream: &Stream) -> Answer {
-    if height > 1 && width.checked_mul(pattern.len()).is_none_or(|row| row > pitch) {
-        return Err(Status::INVALID_VALUE);
+/// Sets rows of elements.
+#[derive(Clone)]
+pub(crate) struct Fill {
+    device: Arc<Device>,
+    pub(super) address: u64,
+    pub(super) pitch: usize,
+    pub(super) value: u32,
+    /// Bytes of an element: 1, 2 or 4.
+    pub(super) element: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
+}
+
+impl Fill {
+    /// Checks the request; `None` if there is nothing to set.
+    pub(super) fn new(
+        address: u64,
+        pitch: usize,
+        (value, element): (u32, usize),
+        (width, height): (usize, usize),
+        near: &Arc<Device>,
+    ) -> Answer<Option<Fill>> {
+        if width == 0 || height == 0 {
+            return Ok(None);
+        }
+        let row = width.checked_mul(element).ok_or(Status::INVALID_VALUE)?;
+        if height > 1 && row > pitch {
+            return Err(Status::INVALID_VALUE);
+        }
+        let aligned = |at: u64| at.is_multiple_of(element as u64);
+        if !aligned(address) || (height > 1 && !aligned(pitch as u64)) {
+            return Err(
+                near.refuse(Status::INVALID_VALUE, format!("memset of {element}-byte elements at {address:#x}"))
+            );
+        }
+        let span = (height - 1).checked_mul(pitch).and_then(|rows| rows.checked_add(row));
+        let device = owner(address, near);
+        let known = device.memory.check(address, span.ok_or(Status::INVALID_VALUE)? as u64, "memset");
+        known.map_err(|fault| near.refuse(Status::INVALID_VALUE, fault))?;
+        Ok(Some(Fill { device, address, pitch, value, element, width, height }))
     }
-    for row in 0..height as u64 {
-        let start = row.checked_mul(pitch as u64).and_then(|offset| address.checked_add(offset));
-        fill(start.ok_or(Status::INVALID_VALUE)?, pattern, width, stream)?;
+
+    pub(super) fn run(&self) -> Result<(), Fault> {
+        let pattern = &self.value.to_le_bytes()[..self.element];
+        (0..self.height).try_for_each(|row| {
+            let start = self.address + (row * self.pitch) as u64;
+            self.device.memory.fill(start, pattern, self.width as u64)
+        })
     }
-    Ok(())
+}
+
+fn fill(address: u64, value: (u32, usize), count: usize, stream: &Stream) -> Answer {
+    fill_2d(address, 0, value, (count, 1), stream)
+}
+
+/// Memory of the device is set in stream order, whichever function is called.
+fn fill_2d(address: u64, pitch: usize, value: (u32, usize), size: (usize, usize), stream: &Stream) -> Answer {
+    match Fill::new(address, pitch, value, size, &stream.context.device)? {
+        Some(fill) => stream.submit(Work::Fill(fill)).map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// The default stream of the current context, on which the functions without a stream work.
 pub(super) fn default_stream() -> Answer<Arc<Stream>> {
     resolve(std::ptr::null_mut())
-}
-
-/// The same for functions that wait for the device.
-pub(super) fn synchronised_stream() -> Answer<Arc<Stream>> {
-    let stream = default_stream()?;
-    stream.context.synchronise()?;
-    Ok(stream)
 }
 
 /// Zeroed pages. Like the system's own they take memory when they are touched.
@@ -135,8 +203,29 @@ fn allocate_host(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> Answer {
     unsafe { put(out, start.cast::<c_void>()) }
 }
 
+/// Waits for the work that may use a pinned block: that of its context, and of the current one.
+fn settle_uses(address: usize) {
+    let holder = pinned_at(address).and_then(|(_, _, context, _)| DRIVER.contexts.get(context));
+    for context in holder.into_iter().chain(current()) {
+        context.drain();
+    }
+}
+
+/// Start and size of the pinned blocks that some addresses lie in.
+pub(super) fn pinned_blocks(addresses: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let pinned = lock(&DRIVER.pinned);
+    if pinned.is_empty() {
+        return Vec::new();
+    }
+    let block = |address: usize| {
+        let (base, block) = pinned.range(..=address).next_back()?;
+        (address - base < block.bytes).then_some((*base, block.bytes))
+    };
+    addresses.filter_map(block).collect()
+}
+
 /// The pinned block that contains a host address: its base, size, context and flags.
-fn pinned_at(address: usize) -> Option<(usize, usize, u64, u32)> {
+pub(super) fn pinned_at(address: usize) -> Option<(usize, usize, u64, u32)> {
     let pinned = lock(&DRIVER.pinned);
     let (base, block) = pinned.range(..=address).next_back()?;
     (address - base < block.bytes).then_some((*base, block.bytes, block.context, block.flags))
@@ -198,22 +287,18 @@ driver_api! {
     }
 
     fn cuMemAlloc_v2(out: *mut u64, bytes: usize) {
-        let stream = synchronised_stream()?;
-        if bytes == 0 {
-            return Err(Status::INVALID_VALUE);
-        }
-        allocate_async(out, bytes, &stream, 0)
+        allocate(out, bytes)
     }
 
     fn cuMemAllocPitch_v2(out: *mut u64, pitch: *mut usize, width: usize, height: usize, element: c_uint) {
-        let stream = synchronised_stream()?;
         if width == 0 || height == 0 || !matches!(element, 4 | 8 | 16) {
             return Err(Status::INVALID_VALUE);
         }
         let row = width.checked_next_multiple_of(PITCH).ok_or(Status::OUT_OF_MEMORY)?;
         let bytes = row.checked_mul(height).ok_or(Status::OUT_OF_MEMORY)?;
+        current()?;
         put(pitch, row)?;
-        allocate_async(out, bytes, &stream, 0)
+        allocate(out, bytes)
     }
 
     fn cuMemAllocAsync(out: *mut u64, bytes: usize, stream: *mut c_void) {
@@ -223,11 +308,11 @@ driver_api! {
     }
 
     fn cuMemFree_v2(address: u64) {
-        free(address, &synchronised_stream()?.context.device)
+        free(address)
     }
 
     fn cuMemFreeAsync(address: u64, stream: *mut c_void) {
-        free(address, &resolve(stream)?.context.device)
+        free_async(address, &*resolve(stream)?)
     }
 
     fn cuMemGetAddressRange_v2(base: *mut u64, bytes: *mut usize, address: u64) {
@@ -252,6 +337,7 @@ driver_api! {
 
     fn cuMemFreeHost(address: *mut c_void) {
         driver()?;
+        settle_uses(address as usize);
         let block = unpin(address, true).ok_or(Status::INVALID_VALUE)?;
         // Made by `allocate_host`, and no longer in the table.
         give_back(address.cast::<u8>(), block.bytes);
@@ -279,6 +365,7 @@ driver_api! {
 
     fn cuMemHostUnregister(address: *mut c_void) {
         driver()?;
+        settle_uses(address as usize);
         unpin(address, false).map(|_| ()).ok_or(Status::HOST_MEMORY_NOT_REGISTERED)
     }
 
@@ -298,51 +385,51 @@ driver_api! {
     }
 
     fn cuMemsetD8_v2(address: u64, value: u8, count: usize) {
-        fill(address, &[value], count, &*default_stream()?)
+        fill(address, (u32::from(value), 1), count, &*default_stream()?)
     }
 
     fn cuMemsetD16_v2(address: u64, value: u16, count: usize) {
-        fill(address, &value.to_le_bytes(), count, &*default_stream()?)
+        fill(address, (u32::from(value), 2), count, &*default_stream()?)
     }
 
     fn cuMemsetD32_v2(address: u64, value: u32, count: usize) {
-        fill(address, &value.to_le_bytes(), count, &*default_stream()?)
+        fill(address, (value, 4), count, &*default_stream()?)
     }
 
     fn cuMemsetD8Async(address: u64, value: u8, count: usize, stream: *mut c_void) {
-        fill(address, &[value], count, &*resolve(stream)?)
+        fill(address, (u32::from(value), 1), count, &*resolve(stream)?)
     }
 
     fn cuMemsetD16Async(address: u64, value: u16, count: usize, stream: *mut c_void) {
-        fill(address, &value.to_le_bytes(), count, &*resolve(stream)?)
+        fill(address, (u32::from(value), 2), count, &*resolve(stream)?)
     }
 
     fn cuMemsetD32Async(address: u64, value: u32, count: usize, stream: *mut c_void) {
-        fill(address, &value.to_le_bytes(), count, &*resolve(stream)?)
+        fill(address, (value, 4), count, &*resolve(stream)?)
     }
 
     fn cuMemsetD2D8_v2(address: u64, pitch: usize, value: u8, width: usize, height: usize) {
-        fill_2d(address, pitch, &[value], width, height, &*default_stream()?)
+        fill_2d(address, pitch, (u32::from(value), 1), (width, height), &*default_stream()?)
     }
 
     fn cuMemsetD2D16_v2(address: u64, pitch: usize, value: u16, width: usize, height: usize) {
-        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*default_stream()?)
+        fill_2d(address, pitch, (u32::from(value), 2), (width, height), &*default_stream()?)
     }
 
     fn cuMemsetD2D32_v2(address: u64, pitch: usize, value: u32, width: usize, height: usize) {
-        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*default_stream()?)
+        fill_2d(address, pitch, (value, 4), (width, height), &*default_stream()?)
     }
 
     fn cuMemsetD2D8Async(address: u64, pitch: usize, value: u8, width: usize, height: usize, stream: *mut c_void) {
-        fill_2d(address, pitch, &[value], width, height, &*resolve(stream)?)
+        fill_2d(address, pitch, (u32::from(value), 1), (width, height), &*resolve(stream)?)
     }
 
     fn cuMemsetD2D16Async(address: u64, pitch: usize, value: u16, width: usize, height: usize, stream: *mut c_void) {
-        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*resolve(stream)?)
+        fill_2d(address, pitch, (u32::from(value), 2), (width, height), &*resolve(stream)?)
     }
 
     fn cuMemsetD2D32Async(address: u64, pitch: usize, value: u32, width: usize, height: usize, stream: *mut c_void) {
-        fill_2d(address, pitch, &value.to_le_bytes(), width, height, &*resolve(stream)?)
+        fill_2d(address, pitch, (value, 4), (width, height), &*resolve(stream)?)
     }
 
     fn cuPointerGetAttribute(out: *mut c_void, attribute: c_uint, address: u64) {

@@ -5,16 +5,18 @@
 //! host memory are the caller's responsibility, as with any driver; device addresses are checked by
 //! [`Memory`](crate::memory::Memory).
 //!
-//! Work runs on the calling thread when it is submitted ([`Stream::submit`](state::Stream::submit)
-//! is the only gate), which is one of the orders that hardware may choose.
+//! Work is submitted through one gate, [`Stream::submit`](state::Stream::submit), and runs later:
+//! see [`queue`].
 
 mod attributes;
 pub(crate) mod calls;
+mod capture;
 mod context;
 mod copy;
 mod device;
 mod event;
 mod function;
+mod graph;
 mod history;
 mod jit;
 mod launch;
@@ -25,12 +27,15 @@ mod memory;
 mod module;
 mod occupancy;
 mod peer;
+mod pinned;
 mod pool;
 mod procaddress;
+mod queue;
 pub(crate) mod state;
 pub(crate) mod status;
 mod stream;
 mod unsupported;
+mod work;
 
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int};
@@ -95,10 +100,15 @@ pub(crate) use named_device;
 /// The tables of exported functions, module by module.
 static EXPORTED: &[&[Export]] = &[
     context::EXPORTS,
+    capture::EXPORTS,
     copy::EXPORTS,
     device::EXPORTS,
     event::EXPORTS,
     function::EXPORTS,
+    graph::EXPORTS[0],
+    graph::EXPORTS[1],
+    graph::EXPORTS[2],
+    graph::EXPORTS[3],
     launch::EXPORTS,
     library::EXPORTS,
     linker::EXPORTS,

@@ -19,7 +19,7 @@ fn target(out: *mut *mut c_void) -> Answer<Arc<Context>> {
     if out.is_null() {
         return Err(Status::INVALID_VALUE);
     }
-    context.synchronise()?;
+    context.verdict()?;
     Ok(context)
 }
 
@@ -117,7 +117,7 @@ driver_api! {
         current_unchecked()?;
         let module = end(&driver()?.modules, module)?;
         unload(&module);
-        module.context.synchronise()
+        module.context.verdict()
     }
 
     fn cuModuleGetFunction(out: *mut *mut c_void, module: *mut c_void, name: *const c_char) {

@@ -68,6 +68,8 @@ driver_api! {
     fn cuCtxDisablePeerAccess(peer: *mut c_void) {
         let context = current()?;
         let peer = driver()?.context(peer)?;
+        // Kernels that were launched before still use it.
+        context.drain();
         let mut peers = lock(&context.peers);
         let known = peers.iter().position(|known| *known == peer.handle).ok_or(Status::PEER_ACCESS_NOT_ENABLED)?;
         peers.swap_remove(known);

@@ -6,13 +6,16 @@ use std::ffi::c_void;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::Instant;
+use std::thread::ThreadId;
 
 use super::calls::{Call, Calls, running};
+use super::capture::Point;
+use super::graph::{Exec, Graph, Node};
 use super::history::{Death, Freed, History, Leaks, Object};
 use super::library::{Kernel, Library};
 use super::linker::Link;
 use super::managed::Advice;
+use super::queue::{Mark, Order};
 use super::status::Status;
 use super::{Answer, driver};
 use crate::config::Config;
@@ -20,7 +23,7 @@ use crate::control::LaunchRecord;
 use crate::counters::Counters;
 use crate::exec::{self, EntryId, EntryInfo};
 use crate::fault::{Fault, FaultKind, MARGIN};
-use crate::memory::Memory;
+use crate::memory::{BadFree, Memory};
 use crate::records::Records;
 
 /// Devices that can be leased at once.
@@ -102,6 +105,9 @@ pub(crate) struct Driver {
     pub(crate) libraries: Table<Library>,
     pub(crate) kernels: Table<Kernel>,
     pub(crate) links: Table<Link>,
+    pub(crate) graphs: Table<Graph>,
+    pub(crate) nodes: Table<Node>,
+    pub(crate) execs: Table<Exec>,
     /// The ends of objects, by handle.
     pub(super) dead: History<Death>,
     /// Pinned host memory by address.
@@ -125,6 +131,9 @@ impl Default for Driver {
             libraries: Table::default(),
             kernels: Table::default(),
             links: Table::default(),
+            graphs: Table::default(),
+            nodes: Table::default(),
+            execs: Table::default(),
             dead: History::default(),
             pinned: Mutex::default(),
         }
@@ -171,6 +180,7 @@ impl Driver {
     /// Ends a lease: every context of the device is destroyed, and its ordinal is free again.
     pub(crate) fn release(&self, handle: i32) {
         let Ok(device) = self.device(handle) else { return };
+        device.retire();
         {
             let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
             slots[device.ordinal].1 = None;
@@ -350,9 +360,27 @@ impl Device {
 
     /// Allocates for a context. Addresses stay the same whichever function frees them.
     pub(crate) fn allocate(&self, bytes: u64, context: u64, pool: u64) -> Answer<u64> {
-        let address = self.memory.alloc(bytes).map_err(|error| self.refuse(Status::OUT_OF_MEMORY, error))?;
+        let address = self.reserve(bytes)?;
+        self.memory.activate(address);
         self.enter(address, bytes, context, pool, None);
         Ok(address)
+    }
+
+    /// Gives out an address for memory that exists later in stream order.
+    pub(crate) fn reserve(&self, bytes: u64) -> Answer<u64> {
+        let reserved = self.memory.reserve(bytes).or_else(|_| {
+            // What is freed in stream order leaves room once it has run.
+            self.settle();
+            self.memory.reserve(bytes)
+        });
+        reserved.map_err(|error| self.refuse(Status::OUT_OF_MEMORY, error))
+    }
+
+    /// Notes that the host holds memory no more, and answers what it was; `None` if there is none.
+    pub(crate) fn forget_allocation(&self, address: u64) -> Option<Allocation> {
+        let known = lock(&self.allocations).remove(&address)?;
+        self.freed.note(address, known);
+        Some(known)
     }
 
     /// The same for managed memory.
@@ -362,27 +390,32 @@ impl Device {
         Ok(address)
     }
 
-    fn enter(&self, address: u64, bytes: u64, context: u64, pool: u64, managed: Option<Advice>) {
+    /// Notes that the host holds memory.
+    pub(crate) fn enter(&self, address: u64, bytes: u64, context: u64, pool: u64, managed: Option<Advice>) {
         let (id, by) = (DRIVER.new_handle(), running());
         lock(&self.allocations).insert(address, Allocation { bytes, context, pool, id, by, managed });
     }
 
     /// Frees what [`Device::allocate`] gave.
     pub(crate) fn deallocate(&self, address: u64) -> Answer {
+        self.release_allocation(address)?;
+        self.memory.free(address).map_err(|error| self.refuse(Status::INVALID_VALUE, error))
+    }
+
+    /// The host's side of freeing: the memory itself goes when the caller frees it.
+    pub(crate) fn release_allocation(&self, address: u64) -> Answer {
+        if self.forget_allocation(address).is_some() {
+            return Ok(());
+        }
+        let which = self.allocation_at(address).map_or(String::new(), |text| format!("\n    {text}"));
         // A module's variables are not the host's to free, and pinned memory has its own functions.
-        let known = lock(&self.allocations).remove(&address);
-        if known.is_none() && self.memory.range_of(address).is_some_and(|(base, _)| base == address) {
-            let reason = format!("{address:#x} is a module's, or pinned host memory");
-            return Err(self.refuse(Status::INVALID_VALUE, reason));
-        }
-        self.memory.free(address).map_err(|error| {
-            let which = self.allocation_at(address).map_or(String::new(), |text| format!("\n    {text}"));
-            self.refuse(Status::INVALID_VALUE, format!("{error}{which}"))
-        })?;
-        if let Some(allocation) = known {
-            self.freed.note(address, allocation);
-        }
-        Ok(())
+        let reason = match self.memory.range_of(address) {
+            Some((base, _)) if base != address => BadFree::NotTheBase { address, base }.to_string(),
+            _ if self.freed.had(address) => BadFree::DoubleFree(address).to_string(),
+            Some(_) => format!("{address:#x} is a module's, or pinned host memory"),
+            None => BadFree::NotAllocated(address).to_string(),
+        };
+        Err(self.refuse(Status::INVALID_VALUE, format!("{reason}{which}")))
     }
 
     /// The allocation that an address lies in, or once lay in, for reports.
@@ -447,6 +480,10 @@ pub(crate) struct Context {
     fault: AtomicU32,
     /// Some call has waited for the device since, and so noticed.
     noticed: AtomicBool,
+    /// The host has touched memory that the device had in use, and no call has answered so yet.
+    hazard: AtomicBool,
+    /// The default streams: the legacy one, and that of each thread.
+    default_streams: Mutex<HashMap<Option<ThreadId>, Arc<Stream>>>,
 }
 
 impl Context {
@@ -462,13 +499,16 @@ impl Context {
             peers: Mutex::default(),
             fault: AtomicU32::new(0),
             noticed: AtomicBool::new(false),
+            hazard: AtomicBool::new(false),
+            default_streams: Mutex::default(),
         });
         DRIVER.contexts.insert(context.handle, context.clone());
         context
     }
 
-    /// Takes the context out of the table and frees what it owns.
+    /// Takes the context out of the table and frees what it owns, when its work has run.
     pub(crate) fn destroy(&self) {
+        self.drain();
         DRIVER.contexts.take(self.handle);
         self.device.note_leaks(self);
         self.tear_down();
@@ -486,6 +526,7 @@ impl Context {
         DRIVER.links.remove_all(|link| link.belongs_to(self.handle));
         DRIVER.streams.remove_all(|stream| mine(&stream.context));
         DRIVER.events.remove_all(|event| mine(&event.context));
+        lock(&self.default_streams).clear();
         let owned: Vec<u64> = lock(&self.device.allocations)
             .iter()
             .filter(|(_, allocation)| allocation.context == self.handle)
@@ -501,18 +542,57 @@ impl Context {
     /// The sticky error, if a kernel of this context has faulted and a call has noticed. Calls that
     /// only enqueue work go on until then, as they nearly always do on hardware.
     pub(crate) fn check(&self) -> Answer {
-        if self.noticed.load(Ordering::Acquire) { self.synchronise() } else { Ok(()) }
+        if self.noticed.load(Ordering::Acquire) { self.verdict() } else { Ok(()) }
     }
 
-    /// For calls that wait for the device: they notice a fault.
+    /// Waits for all work of the context.
     pub(crate) fn synchronise(&self) -> Answer {
-        match self.fault.load(Ordering::Acquire) {
+        self.drain();
+        self.verdict()
+    }
+
+    /// The code of the fault, 0 while there is none.
+    pub(crate) fn fault_code(&self) -> u32 {
+        self.fault.load(Ordering::Acquire)
+    }
+
+    /// For calls that have waited for the device, or could have: they notice a fault.
+    pub(crate) fn verdict(&self) -> Answer {
+        match self.fault_code() {
+            0 if self.hazard.swap(false, Ordering::AcqRel) => Err(Status::ILLEGAL_STATE),
             0 => Ok(()),
             code => {
                 self.noticed.store(true, Ordering::Release);
                 Err(Status(code))
             }
         }
+    }
+
+    /// The host has done what hardware would not notice. The next call that waits answers
+    /// `CUDA_ERROR_ILLEGAL_STATE`, once.
+    pub(crate) fn hazard(&self, text: String) {
+        let mut notes = self.device.notes();
+        if !notes.unread_fault {
+            notes.report = Some(text);
+            notes.unread_fault = true;
+        }
+        self.hazard.store(true, Ordering::Release);
+    }
+
+    /// This driver itself failed while it ran the context's work.
+    pub(crate) fn break_down(&self, why: &str) {
+        self.device.note(format!("softcuda failed inside: {why}"));
+        self.fault.store(Status::UNKNOWN.0, Ordering::Release);
+    }
+
+    /// A default stream: the legacy one, or that of a thread.
+    pub(crate) fn default_stream(self: &Arc<Context>, thread: Option<ThreadId>) -> Arc<Stream> {
+        let make = || {
+            // Its handle is the same in all contexts, `CU_STREAM_LEGACY` or `CU_STREAM_PER_THREAD`.
+            let handle = if thread.is_some() { 2 } else { 1 };
+            Arc::new(Stream::new(handle, self.clone(), 0, 0))
+        };
+        lock(&self.default_streams).entry(thread).or_insert_with(make).clone()
     }
 
     /// A kernel faulted: no more work of this context runs, and once a call has noticed it answers
@@ -544,7 +624,10 @@ impl Context {
 /// The code that hardware answers to such an error, or the closest one for what it cannot detect.
 fn status_of(kind: FaultKind) -> Status {
     match kind {
-        FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::WriteToReadOnly => Status::ILLEGAL_ADDRESS,
+        FaultKind::OutOfBounds
+        | FaultKind::UseAfterFree
+        | FaultKind::UseBeforeAllocation
+        | FaultKind::WriteToReadOnly => Status::ILLEGAL_ADDRESS,
         FaultKind::Misaligned => Status::MISALIGNED_ADDRESS,
         FaultKind::Deadlock => Status::LAUNCH_TIMEOUT,
         FaultKind::Assertion => Status::ASSERT,
@@ -557,28 +640,46 @@ fn status_of(kind: FaultKind) -> Status {
 /// A stream. The default streams have no entry in the table.
 pub(crate) struct Stream {
     pub(crate) handle: u64,
+    /// Unique also among default streams.
+    pub(crate) id: u64,
     pub(crate) context: Arc<Context>,
     pub(crate) flags: u32,
     pub(crate) priority: i32,
+    /// Where the capture is that it takes part in.
+    pub(super) captured: Mutex<Option<Point>>,
 }
 
 impl Stream {
-    /// Puts work into the stream. It runs at once, after everything submitted to the device before
-    /// it; deferred execution would change nothing but this function. `None` if it never runs,
-    /// because a kernel before it has faulted.
-    pub(crate) fn submit<T>(&self, work: impl FnOnce(&Device) -> T) -> Option<T> {
-        let device = &self.context.device;
-        let _work = device.work();
-        (self.context.fault.load(Ordering::Acquire) == 0).then(|| work(device))
+    pub(crate) fn new(handle: u64, context: Arc<Context>, flags: u32, priority: i32) -> Stream {
+        // Handles above the default streams' are unique already.
+        let id = if handle > 2 { handle } else { DRIVER.new_handle() };
+        Stream { handle, id, context, flags, priority, captured: Mutex::default() }
+    }
+
+    /// How it is ordered with the other streams of its context.
+    pub(crate) fn order(&self) -> Order {
+        match (self.handle, self.flags) {
+            (1, _) => Order::Legacy,
+            (_, 0) => Order::Blocking,
+            _ => Order::NonBlocking,
+        }
     }
 }
 
 /// An event.
 pub(crate) struct Event {
+    pub(crate) handle: u64,
     pub(crate) context: Arc<Context>,
     pub(crate) flags: u32,
-    /// When it was last reached in stream order.
-    pub(crate) reached: Mutex<Option<Instant>>,
+    pub(crate) recorded: Mutex<Recorded>,
+}
+
+/// What an event stands for.
+pub(crate) enum Recorded {
+    Never,
+    In(Arc<Mark>),
+    /// It was recorded while its stream was being captured.
+    Captured(Point),
 }
 
 /// A loaded module.
@@ -594,6 +695,7 @@ pub(crate) struct Module {
 
 impl Module {
     pub(crate) fn unload(&self) {
+        self.context.drain();
         let device = &self.context.device;
         let _work = device.work();
         self.code.unload(&device.memory);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::state::{Context, Stream, current, current_unchecked, end, live};
 use super::status::Status;
-use super::{Answer, driver, driver_api, put};
+use super::work::{HostCall, HostFunction, Work};
+use super::{Answer, capture, driver, driver_api, put};
 
 /// Priorities run from 0 down to this.
 pub(super) const GREATEST_PRIORITY: c_int = -5;
@@ -17,10 +18,8 @@ const PER_THREAD: u64 = 2;
 /// The stream meant by a handle; the default streams belong to the current context.
 pub(super) fn resolve(handle: *mut c_void) -> Answer<Arc<Stream>> {
     match handle as u64 {
-        0 | LEGACY | PER_THREAD => {
-            let context = current()?;
-            Ok(Arc::new(Stream { handle: handle as u64, context, flags: 0, priority: 0 }))
-        }
+        0 | LEGACY => Ok(current()?.default_stream(None)),
+        PER_THREAD => Ok(current()?.default_stream(Some(std::thread::current().id()))),
         _ => {
             // Without a current context the driver refuses before it looks at the stream.
             current_unchecked()?;
@@ -40,15 +39,18 @@ fn create(out: *mut *mut c_void, flags: c_uint, priority: c_int) -> Answer {
     let handle = driver.new_handle();
     // Out-of-range priorities are clamped, as documented.
     let priority = priority.clamp(GREATEST_PRIORITY, 0);
-    driver.streams.insert(handle, Arc::new(Stream { handle, context, flags, priority }));
+    driver.streams.insert(handle, Arc::new(Stream::new(handle, context, flags, priority)));
     // SAFETY: the caller of the exported function vouches for `out`.
     unsafe { put(out, handle as *mut c_void) }
 }
 
-/// A function for the host to call in stream order.
-type HostFunction = unsafe extern "C" fn(*mut c_void);
-/// The older form, which is told the stream and its state.
-type StreamCallback = unsafe extern "C" fn(*mut c_void, u32, *mut c_void);
+/// `CU_EVENT_WAIT_EXTERNAL`: in a capture it makes a node that waits for the event.
+const WAIT_EXTERNAL: c_uint = 1;
+
+/// Puts a host function into a stream.
+fn call_host(stream: &Stream, function: HostFunction, argument: *mut c_void) -> Answer {
+    stream.submit(Work::Host(HostCall { function, argument })).map(|_| ())
+}
 
 driver_api! {
     fn cuStreamCreate(out: *mut *mut c_void, flags: c_uint) {
@@ -68,20 +70,27 @@ driver_api! {
 
     fn cuStreamSynchronize(stream: *mut c_void) {
         let stream = resolve(stream)?;
-        // Waits for work that another thread has submitted and that is still running.
-        stream.submit(|_| ());
-        stream.context.synchronise()
+        capture::refuse_waiting(&stream)?;
+        stream.drain();
+        stream.context.verdict()
     }
 
     fn cuStreamQuery(stream: *mut c_void) {
-        resolve(stream)?.context.synchronise()
+        let stream = resolve(stream)?;
+        capture::refuse_waiting(&stream)?;
+        let ready = stream.poll();
+        stream.context.verdict()?;
+        if ready { Ok(()) } else { Err(Status::NOT_READY) }
     }
 
-    fn cuStreamWaitEvent(stream: *mut c_void, event: *mut c_void, _flags: c_uint) {
-        resolve(stream)?;
-        // Whatever the event stands for has run: nothing to wait for. An event of another context
-        // is allowed, one that was never recorded means no wait.
-        live(&driver()?.events, event).map(|_| ())
+    fn cuStreamWaitEvent(stream: *mut c_void, event: *mut c_void, flags: c_uint) {
+        let stream = resolve(stream)?;
+        // An event of another context is allowed, one that was never recorded means no wait.
+        let event = live(&driver()?.events, event)?;
+        if flags & WAIT_EXTERNAL != 0 && stream.is_capturing() {
+            return capture::add_node(&stream, Work::Wait(event));
+        }
+        stream.submit(Work::Wait(event)).map(|_| ())
     }
 
     fn cuStreamGetFlags(stream: *mut c_void, out: *mut c_uint) {
@@ -93,10 +102,7 @@ driver_api! {
     }
 
     fn cuStreamGetId(stream: *mut c_void, out: *mut u64) {
-        let stream = resolve(stream)?;
-        // The default streams of two contexts are two streams.
-        let id = if stream.handle <= PER_THREAD { stream.context.handle + stream.handle } else { stream.handle };
-        put(out, id)
+        put(out, resolve(stream)?.id)
     }
 
     fn cuStreamGetCtx(stream: *mut c_void, out: *mut *mut c_void) {
@@ -107,21 +113,21 @@ driver_api! {
         put(out, resolve(stream)?.context.device.handle)
     }
 
-    fn cuStreamIsCapturing(stream: *mut c_void, out: *mut c_uint) {
-        resolve(stream)?;
-        put(out, 0)
+    fn cuLaunchHostFunc(stream: *mut c_void, function: Option<unsafe extern "C" fn(*mut c_void)>, argument: *mut c_void) {
+        let stream = resolve(stream)?;
+        call_host(&stream, HostFunction::Plain(function.ok_or(Status::INVALID_VALUE)?), argument)
     }
 
-    fn cuLaunchHostFunc(stream: *mut c_void, function: Option<HostFunction>, argument: *mut c_void) {
-        resolve(stream)?;
-        // Called without a lock held: it may wait for another thread that uses this device.
-        (function.ok_or(Status::INVALID_VALUE)?)(argument);
-        Ok(())
-    }
-
-    fn cuStreamAddCallback(stream: *mut c_void, callback: Option<StreamCallback>, argument: *mut c_void, _flags: c_uint) {
-        resolve(stream)?;
-        (callback.ok_or(Status::INVALID_VALUE)?)(stream, 0, argument);
-        Ok(())
+    fn cuStreamAddCallback(
+        stream: *mut c_void,
+        callback: Option<unsafe extern "C" fn(*mut c_void, u32, *mut c_void)>,
+        argument: *mut c_void,
+        _flags: c_uint,
+    ) {
+        let handle = stream as u64;
+        let stream = resolve(stream)?;
+        // As documented, this one cannot be captured.
+        capture::refuse_waiting(&stream)?;
+        call_host(&stream, HostFunction::Callback(callback.ok_or(Status::INVALID_VALUE)?, handle), argument)
     }
 }
