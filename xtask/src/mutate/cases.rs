@@ -118,6 +118,9 @@ fn long(pair: (DType, DType), regime: Regime) -> usize {
     }
 }
 
+/// Name of the cases whose gradients lie halfway between two values, and are rounded exactly.
+pub const TIES: &str = "ties";
+
 /// Name of the cases that move in wide requests only.
 const WIDE: &str = "wide";
 
@@ -142,6 +145,10 @@ fn fast_rows(pair: (DType, DType), regime: Regime) -> Vec<Case> {
     for turn in 0..long.div_ceil(long.min(threads(regime) * per_pack)) {
         let cols = (turn * threads(regime) + threads(regime) / 2) * per_pack;
         specs.push(Spec { rows: 1, mask: MaskForm::PerRow, ..aligned(pair, cols, 18) });
+    }
+    if regime.packs_per_thread().is_none() {
+        // More terms per thread than one accumulator takes.
+        specs.push(Spec { rows: 1, ..aligned(pair, 33_001, 19) });
     }
     // Masked elements are no light labels.
     specs.push(Spec { epsilon: 0.0, ..odd.clone() });
@@ -194,7 +201,7 @@ fn ties(pair: (DType, DType), regime: Regime) -> Case {
     }
     let wanted = (0..rows).map(|row| 2.0 * (1.0 + (1 + 2 * (row % 2)) as f32 * half_ulp)).collect();
     let zeros = vec![0.0; rows * cols];
-    Case::new("ties in packs", pair, (rows, cols), &zeros, &zeros).mask(mask).upstream(Upstream::PerRow(wanted))
+    Case::new(TIES, pair, (rows, cols), &zeros, &zeros).mask(mask).upstream(Upstream::PerRow(wanted))
 }
 
 /// Labels at and below a bound that is close to 0, where light labels are watched.
@@ -320,6 +327,8 @@ fn spoiled(pair: (DType, DType), regime: Regime, epsilon: f32) -> Vec<Case> {
         (-20.0, f64::NAN),
         (20.0, f64::NAN),
         (f64::INFINITY, f64::NAN),
+        // A label so light that only the watch for such labels notices it.
+        (-100.0, 2f64.powi(-100)),
     ] {
         if pair.1 == DType::U8 && label != 0.0 && label != 1.0 {
             continue;
@@ -421,7 +430,7 @@ fn extremes(pair: (DType, DType)) -> Vec<Case> {
     // Halfway between two values of the gradient's type.
     let half_ulp = if pair.0 == DType::F16 { 2f32.powi(-11) } else { 2f32.powi(-8) };
     let wanted: Vec<f32> = (0..8).flat_map(|i| [2.0, -2.0].map(|sign| sign * (1.0 + i as f32 * half_ulp))).collect();
-    let case = Case::new("ties", pair, (16, 1), &[0.0; 16], &[0.0; 16]);
+    let case = Case::new(TIES, pair, (16, 1), &[0.0; 16], &[0.0; 16]);
     cases.push(case.upstream(Upstream::PerRow(wanted)));
     cases
 }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use softcuda::Config;
 use zlpr::raw;
 
-use super::cases::{Run, kill_set};
+use super::cases::{Run, TIES, kill_set};
 use super::{TARGETS, Target, mutants};
-use crate::common::{Lab, mismatches};
+use crate::common::{Lab, Output, mismatches, round};
 
 /// What the worker writes.
 #[derive(Serialize, Deserialize)]
@@ -88,7 +88,11 @@ fn judge(target: &Target, ptx: &CString, runs: &[Run], mut alive: impl FnMut() -
         let Some((_, lab)) = &lab else { continue };
         lab.gpu().reset_counters();
         let wrong = match lab.try_run(&run.case, run.implementation) {
-            Ok(output) => mismatches(&run.case, &output).into_iter().next().or_else(|| wasteful(lab, run)),
+            Ok(output) => mismatches(&run.case, &output)
+                .into_iter()
+                .next()
+                .or_else(|| misrounded(run, &output))
+                .or_else(|| wasteful(lab, run)),
             Err(text) => Some(text),
         };
         if let Some(text) = wrong {
@@ -111,4 +115,15 @@ fn wasteful(lab: &Lab, run: &Run) -> Option<String> {
     let (reads, writes) = run.case.wide_requests();
     let asked = (counters.global_read_requests, counters.global_write_requests);
     (asked != (times * reads, writes)).then(|| format!("{asked:?} requests to read and write"))
+}
+
+/// Where a gradient halfway between two values did not go to the even one, in the cases that are about this.
+fn misrounded(run: &Run, output: &Output) -> Option<String> {
+    let case = &run.case;
+    let got = output.gradient_values(case).filter(|_| case.name == TIES)?;
+    let rows = case.expected().iter().enumerate();
+    let wanted =
+        rows.flat_map(|(r, row)| row.gradient.iter().map(move |g| round(case.gradient_type, g * case.scale(r))));
+    let wrong = got.iter().zip(wanted).find(|(got, wanted)| *got != wanted);
+    wrong.map(|(got, wanted)| format!("gradient {got:e} is wrong, wanted {wanted:e}: ties go to the even one"))
 }
