@@ -18,12 +18,13 @@ extern "C" __global__ void cholesky(double *matrices, double *vectors, int n) {
 #if BUG == 1
         if (col < k) break;
 #endif
-        if (col == k && row > k) a[row * n + k] /= a[k * n + k];
-        __syncthreads(); // bug 1: barrier divergence
-        if (col > k && row >= col) a[row * n + col] -= a[row * n + k] * a[col * n + k]; // bug 2: shared race
+        if (col == k && row > k) a[row * n + k] /= a[k * n + k]; // bug 2: shared race
 #if BUG != 2
         __syncthreads(); // bug 1: barrier divergence
 #endif
+        // No barrier behind this: a thread changes its own element only, and the next column's
+        // divisions wait for its root.
+        if (col > k && row >= col) a[row * n + col] -= a[row * n + k] * a[col * n + k]; // bug 2: shared race
     }
     // Forwards, then backwards, by the first column's threads in turn.
     for (int step = 0; step < 2 * n; step++) {

@@ -44,6 +44,10 @@ extern "C" __global__ void count_positive(unsigned *result, unsigned *partial, u
     if (atomicAdd(tickets, 1u) + 1 != gridDim.x) return;
     __threadfence();
     unsigned sum = 0;
+#if BUG == 5
+    for (int b = 0; b < gridDim.x; b++) sum += __ldg(partial + b); // bug 5: read-only load
+#else
     for (int b = 0; b < gridDim.x; b++) sum += partial[b]; // bug 4: global race
+#endif
     *result = sum;
 }

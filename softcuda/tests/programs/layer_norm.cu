@@ -11,7 +11,7 @@ struct moments {
         m2 += delta * (x - mean);
     }
     __device__ void add(const moments &other) {
-        if (other.count == 0) return;
+        if (other.count == 0) return; // bug 1: shared race
         float sum = count + other.count, delta = other.mean - mean;
         mean += delta * other.count / sum;
         m2 += other.m2 + delta * delta * count * other.count / sum;
@@ -33,6 +33,11 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(float *__restrict__
     __shared__ float mean, scale;
     x += (long long)blockIdx.x * cols;
     y += (long long)blockIdx.x * cols;
+#if BUG == 1 || BUG == 2 // and all is zero before, so that only the missing barrier is wrong
+    if (threadIdx.x < 8) of_warp[threadIdx.x] = {0, 0, 0}; // bug 2: shared race
+    if (threadIdx.x == 0) mean = scale = 0;
+    __syncthreads();
+#endif
     moments own = {0, 0, 0};
     for (int i = threadIdx.x; i < cols; i += blockDim.x) own.add(x[i]);
     for (int by = 16; by > 0; by /= 2) own.add(own.from_lane_above(by));

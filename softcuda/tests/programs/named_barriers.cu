@@ -11,9 +11,10 @@ extern "C" __global__ void column_sums(float *out, const float *in, int rows, fl
     int group = threadIdx.x / COLS, t = threadIdx.x % COLS;
     if (group == 0) {
         for (int row = 0; row < rows; row++) {
-#if BUG != 3
-            if (row >= 2) sync(EMPTY + row % 2, 2 * COLS);
+#if BUG == 3
+            buffer[row % 2][t] = 0; // before it is empty // bug 3: shared race
 #endif
+            if (row >= 2) sync(EMPTY + row % 2, 2 * COLS);
             buffer[row % 2][t] = in[row * COLS + t] * scale; // bug 3: shared race // bug 4: shared race
 #if BUG != 4
             __threadfence_block();

@@ -31,6 +31,10 @@ template <class op, int size> __device__ float reduce(const tile<size> &t, float
 extern "C" __global__ void block_sums(float *sums, const float *x, int n) {
     __shared__ float partial[32];
     tile<32> warp;
+#if BUG == 1 // and all is zero before, so that only the missing barrier is wrong
+    if (threadIdx.x < 32) partial[threadIdx.x] = 0;
+    __syncthreads();
+#endif
     int stride = gridDim.x * blockDim.x, first = blockIdx.x * blockDim.x + threadIdx.x;
     float v = 0;
     for (int i = first; i < n; i += stride) v += x[i];

@@ -1,11 +1,7 @@
 // Connected components by union-find: roots are hooked onto smaller ones by compare-and-swap,
 // paths are halved on the way, a second launch flattens the trees.
 
-#if BUG == 2
-__device__ int load(const int *at) { return __ldg(at); } // bug 2: read-only load
-#else
 __device__ int load(const int *at) { return *(const volatile int *)at; }
-#endif
 
 __device__ int find(int *parent, int v) {
     for (;;) {

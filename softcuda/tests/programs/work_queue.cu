@@ -37,10 +37,8 @@ extern "C" __global__ void work(int *steps, queue *q, task *tasks, unsigned *rea
             int half = t.count / 2;
             unsigned place = atomicAdd(&q->filled, 1);
             atomicAdd(&q->pending, 1);
-            tasks[place] = {t.first + t.count - half, half}; // bug 2: out of bounds // bug 3: global race
-#if BUG != 3
+            tasks[place] = {t.first + t.count - half, half}; // bug 2: out of bounds
             __threadfence();
-#endif
             *(volatile unsigned *)&ready[place] = 1;
         }
         int count = t.count > (int)blockDim.x ? t.count - t.count / 2 : t.count;
