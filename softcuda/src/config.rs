@@ -67,6 +67,8 @@ pub struct Config {
     /// [`Traffic`](crate::Traffic). A traced launch runs on one host thread and takes about
     /// four times as long.
     pub trace: bool,
+    /// Whether races are looked for. It costs about a tenth of a launch's time.
+    pub races: bool,
     /// What approximate instructions give, of what NVIDIA's manual allows.
     pub approximation: Approximation,
     /// Runs work when it is submitted, instead of when it is waited for. Host code that forgets to
@@ -197,6 +199,7 @@ impl Config {
             seed: 0,
             eager: false,
             trace: false,
+            races: true,
             approximation: Approximation::Nearest,
             flags: 0,
         }

@@ -33,6 +33,8 @@ pub enum FaultKind {
     ReadOnlyViolation,
     /// A write to memory that cannot be written: constants or kernel parameters.
     WriteToReadOnly,
+    /// Two threads touch the same byte, at least one writes, and nothing orders the two.
+    Race,
     /// An asynchronous copy was used before it was waited for.
     MissingWait,
     /// An `mbarrier` object that is not there, or is used other than it can be.
@@ -64,6 +66,7 @@ impl FaultKind {
             FaultKind::InvalidCall => "call of what is no function",
             FaultKind::ReadOnlyViolation => "read-only load of memory written in the same launch",
             FaultKind::WriteToReadOnly => "write to read-only memory",
+            FaultKind::Race => "race",
             FaultKind::MissingWait => "missing wait for an asynchronous copy",
             FaultKind::BadMbarrier => "misuse of an mbarrier",
             FaultKind::MissingFence => "missing fence before an asynchronous copy",

@@ -35,6 +35,9 @@ const GAP: u64 = 1 << 20;
 /// Freed allocations that are remembered; of the device's own, the oldest have the lowest addresses.
 const FREED: usize = 1 << 16;
 
+/// Bytes that a cell of the race detector stands for.
+pub(crate) const GRANULE: u64 = 16;
+
 /// Log2 of the size of the regions in the map of what kernels wrote.
 const REGION_SHIFT: u32 = 16;
 
@@ -144,12 +147,32 @@ pub(crate) struct Allocation {
 
 impl Allocation {
     fn window(&self) -> Window {
-        let padded = self.size.next_multiple_of(8) as usize;
         let Mapping { start, data, shadow, .. } = self.mapping;
-        // SAFETY: from that offset on, the mapping holds `padded` shadow bytes and the region map.
-        let (shadow, regions) = unsafe { (start.add(shadow), start.add(shadow + padded)) };
+        let parts = Parts::of(self.size);
+        // SAFETY: from that offset on, the mapping holds the shadow bytes and the other parts.
+        let at = |offset: u64| unsafe { start.add(shadow + offset as usize) };
         let Allocation { base, size, read_only, .. } = *self;
-        Window { base, size, data, shadow, regions, read_only }
+        let (writes, reads) = (at(parts.writes).cast(), at(parts.reads).cast());
+        Window { base, size, data, shadow: at(0), regions: at(parts.regions), writes, reads, read_only }
+    }
+}
+
+/// What follows the shadow of an allocation, by offsets from its beginning.
+struct Parts {
+    /// The map of the regions that kernels wrote.
+    regions: u64,
+    /// Who wrote and who read last, a cell for each [`GRANULE`] bytes.
+    writes: u64,
+    reads: u64,
+    end: u64,
+}
+
+impl Parts {
+    fn of(size: u64) -> Parts {
+        let regions = size.next_multiple_of(8);
+        let writes = (regions + (size >> REGION_SHIFT) + 1).next_multiple_of(8);
+        let cells = 8 * size.div_ceil(GRANULE);
+        Parts { regions, writes, reads: writes + cells, end: writes + 2 * cells }
     }
 }
 
@@ -162,6 +185,9 @@ pub(crate) struct Window {
     pub(crate) data: *mut u8,
     pub(crate) shadow: *mut u8,
     regions: *mut u8,
+    /// Cells of the race detector, see [`GRANULE`].
+    pub(crate) writes: *const AtomicU64,
+    pub(crate) reads: *const AtomicU64,
     pub(crate) read_only: bool,
 }
 
@@ -329,7 +355,7 @@ impl Memory {
             return Err(error);
         }
         let padded = bytes.next_multiple_of(8);
-        let length = 2 * padded + (bytes >> REGION_SHIFT) + 8;
+        let length = padded + Parts::of(bytes).end;
         let mapping = Mapping::new(length as usize, padded as usize).ok_or(error)?;
         state.used += bytes;
         let allocation = Arc::new(Allocation { base, size: bytes, read_only, of_host: false, mapping });

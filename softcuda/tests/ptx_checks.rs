@@ -43,7 +43,7 @@ fn shared_local_and_parameter_memory_out_of_bounds() {
     let text = kernel_with(
         declarations,
         "mov.u32 %r1, %tid.x; mov.u32 %r2, d; mad.lo.u32 %r2, %r1, 4, %r2; st.shared.u32 [%r2], %r1;
-         st.shared.u32 [s], %r1;",
+         st.shared.u32 [s], 1;",
     );
     device.launch_shared(&text, 1, 32, 128, &[0; 4]).unwrap();
     let error = fault(device.launch_shared(&text, 1, 32, 100, &[0; 4]), FaultKind::OutOfBounds);

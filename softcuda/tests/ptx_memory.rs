@@ -104,7 +104,7 @@ fn every_space_by_generic_addresses() {
          add.u32 %r4, %r4, %r10;
          add.s64 %rd8, %rd1, %rd4; st.global.u32 [%rd8], %r4;
          ld.global.u32 %r11, [counter]; add.u32 %r11, %r11, 1; setp.eq.u32 %p3, %r1, 0;
-         @%p3 st.global.u32 [counter], %r11;",
+         bar.warp.sync 0xffffffff; @%p3 st.global.u32 [counter], %r11;",
     );
     let module = Module::load(&text, &device.memory).unwrap();
     let info = module.entry_info(module.entry("test").unwrap());

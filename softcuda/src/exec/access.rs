@@ -12,6 +12,7 @@ use crate::memory::{DEFINED, Window, fill_bytes, load_bytes, scan_shadow, store_
 use crate::ptx::Space;
 
 use super::cluster::Cluster;
+use super::races::{Act, Touch};
 use super::registers::{LANES, Lanes64};
 use super::staging::{gather, spread};
 use super::state::{Problem, Step, Warp, Worker};
@@ -295,11 +296,20 @@ impl Worker<'_> {
         let bytes = usize::from(access.size) * usize::from(access.count);
         self.staging.partial = false;
         self.polls += u32::from(access.strong);
+        let touch = Touch::of(access, Act::Read);
         match access.space {
-            Some(Space::Global) => self.fetch_global(&at, mask, bytes, access, true)?,
+            Some(Space::Global) => {
+                self.fetch_global(&at, mask, bytes, access, true)?;
+                self.race_global(cluster.own(), warp, &at, mask, bytes, touch)?;
+            }
             Some(Space::Shared) => {
-                if let Err(problem) = self.fetch_shared(cluster.own(), &at, mask, bytes) {
-                    self.fetch_shared(cluster.own(), &cluster.in_own(&at, mask, problem)?, mask, bytes)?;
+                let own = cluster.own();
+                if let Err(problem) = self.fetch_shared(own, &at, mask, bytes) {
+                    let offsets = cluster.in_own(&at, mask, problem)?;
+                    self.fetch_shared(own, &offsets, mask, bytes)?;
+                    self.race_shared(own, own, warp, &offsets, mask, bytes, touch)?;
+                } else {
+                    self.race_shared(own, own, warp, &at, mask, bytes, touch)?;
                 }
             }
             Some(Space::Param) if access.base == NONE => {
@@ -307,7 +317,7 @@ impl Worker<'_> {
             }
             Some(Space::Param) => self.fetch_params(&at, mask, bytes)?,
             Some(Space::Const) => self.fetch_global(&at, mask, bytes, access, false)?,
-            Some(Space::Cluster) => self.fetch_cluster(cluster, &at, mask, bytes)?,
+            Some(Space::Cluster) => self.fetch_cluster(cluster, warp, &at, mask, bytes, touch)?,
             Some(Space::Local) => self.fetch_local(warp, &at, mask, bytes)?,
             _ => self.fetch_generic(cluster, warp, access, &at, mask, bytes)?,
         }
@@ -332,17 +342,21 @@ impl Worker<'_> {
     fn fetch_generic(
         &mut self,
         cluster: &Cluster,
-        warp: &Warp,
+        warp: &mut Warp,
         access: &Access,
         at: &Lanes64,
         mask: u32,
         bytes: usize,
     ) -> Step {
+        let touch = Touch::of(access, Act::Read);
         for (window, lanes) in spaces(at, mask) {
             let offsets = at.map(|address| address.wrapping_sub(window));
             match window {
-                0 => self.fetch_global(at, lanes, bytes, access, true)?,
-                SHARED_WINDOW => self.fetch_cluster(cluster, &offsets, lanes, bytes)?,
+                0 => {
+                    self.fetch_global(at, lanes, bytes, access, true)?;
+                    self.race_global(cluster.own(), warp, at, lanes, bytes, touch)?;
+                }
+                SHARED_WINDOW => self.fetch_cluster(cluster, warp, &offsets, lanes, bytes, touch)?,
                 LOCAL_WINDOW => self.fetch_local(warp, &offsets, lanes, bytes)?,
                 _ => self.fetch_params(&offsets, lanes, bytes)?,
             }
@@ -357,16 +371,22 @@ impl Worker<'_> {
         let bytes = usize::from(access.size) * usize::from(access.count);
         self.staging.partial = false;
         gather(&mut self.staging, warp, access, mask);
+        let touch = Touch::of(access, Act::Write);
         match access.space {
             Some(Space::Global) => {
                 self.must_be_defined(&at, mask, bytes)?;
-                self.deposit_global(&at, mask, bytes, access)
+                self.deposit_global(&at, mask, bytes, access)?;
+                self.race_global(cluster.own(), warp, &at, mask, bytes, touch)
             }
-            Some(Space::Shared) => self.deposit_shared(cluster.own_mut(), &at, mask, bytes).or_else(|problem| {
-                let offsets = cluster.in_own(&at, mask, problem)?;
-                self.deposit_shared(cluster.own_mut(), &offsets, mask, bytes)
-            }),
-            Some(Space::Cluster) => self.deposit_cluster(cluster, &at, mask, bytes),
+            Some(Space::Shared) => match self.deposit_shared(cluster.own_mut(), &at, mask, bytes) {
+                Ok(()) => self.race_shared(cluster.own(), cluster.own(), warp, &at, mask, bytes, touch),
+                Err(problem) => {
+                    let offsets = cluster.in_own(&at, mask, problem)?;
+                    self.deposit_shared(cluster.own_mut(), &offsets, mask, bytes)?;
+                    self.race_shared(cluster.own(), cluster.own(), warp, &offsets, mask, bytes, touch)
+                }
+            },
+            Some(Space::Cluster) => self.deposit_cluster(cluster, warp, &at, mask, bytes, touch),
             Some(Space::Local) => self.deposit_local(warp, &at, mask, bytes),
             None => {
                 for (window, lanes) in spaces(&at, mask) {
@@ -375,8 +395,9 @@ impl Worker<'_> {
                         0 => {
                             self.must_be_defined(&at, lanes, bytes)?;
                             self.deposit_global(&at, lanes, bytes, access)?;
+                            self.race_global(cluster.own(), warp, &at, lanes, bytes, touch)?;
                         }
-                        SHARED_WINDOW => self.deposit_cluster(cluster, &offsets, lanes, bytes)?,
+                        SHARED_WINDOW => self.deposit_cluster(cluster, warp, &offsets, lanes, bytes, touch)?,
                         LOCAL_WINDOW => self.deposit_local(warp, &offsets, lanes, bytes)?,
                         _ => return Err(read_only(first_lane(lanes), at[first_lane(lanes)])),
                     }

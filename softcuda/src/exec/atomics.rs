@@ -11,6 +11,7 @@ use super::access::{addresses, lanes_of, sectors, spaces};
 use super::banks::atomic_wavefronts;
 use super::cluster::Cluster;
 use super::float::{self, bits, f, flush, from_bf16, from_f16, to_bf16, to_f16};
+use super::races::{Act, Touch};
 use super::shared::in_flight;
 use super::state::{BUSY, Problem, Shared, Step, WRITTEN, Warp, Worker};
 use super::traffic::Kind;
@@ -179,12 +180,19 @@ impl Worker<'_> {
                     self.set_old(warp, atom, lane, old, was_defined);
                 }
             }
+            let touch = Touch::of(&atom.at, Act::Update);
             if window == 0 {
+                self.race_global(cluster.own(), warp, &at, lanes, size, touch)?;
                 self.counters.global_write_requests += 1;
                 self.counters.global_write_bytes += u64::from(lanes.count_ones()) * size as u64;
                 self.counters.global_write_sectors += sectors(&at, lanes, size);
                 self.trace(Kind::Atomic, &at, lanes, size);
             } else {
+                let base = if matches!(atom.at.space, Some(Space::Shared | Space::Cluster)) { 0 } else { window };
+                let at = at.map(|address| address.wrapping_sub(base));
+                for (rank, lanes, offsets) in cluster.ranks(&at, lanes, "atomic operation")? {
+                    self.race_shared(&cluster.blocks[rank], cluster.own(), warp, &offsets, lanes, size, touch)?;
+                }
                 self.count_shared(atomic_wavefronts(&at, lanes, size), lanes, size, true);
             }
         }

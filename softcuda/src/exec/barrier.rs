@@ -19,8 +19,13 @@ pub(super) enum Arrival {
 /// Results that are kept for threads which have not gone on yet: more than a block has warps.
 const KEPT_RESULTS: usize = 4096;
 
-/// Gives lanes that waited at a barrier, in this generation of it, the result of a `bar.red`.
+/// Gives lanes that waited at a barrier, in this generation of it, what the others know and the
+/// result of a `bar.red`.
 pub(super) fn finish(warp: &mut Warp, shared: &Shared, bar: &Bar, at: (u8, u64), lanes: u32) {
+    warp.race.catch_up(&shared.race);
+    if bar.count != NONE && bar.kind != BarKind::Arrive {
+        shared.race.pass(&mut warp.race, lanes, at);
+    }
     if matches!(bar.kind, BarKind::Sync | BarKind::Arrive) {
         return;
     }
@@ -104,6 +109,14 @@ pub(super) fn arrive(
     barrier.arrived += came;
     barrier.trues += trues;
     let generation = barrier.generation;
+    // Without a count all of the block wait, and then know all of each other.
+    let (whole, number) = (bar.count == NONE, usize::from(id as u8));
+    if whole {
+        shared.race.arrive_whole(&mut warp.race, lanes);
+    } else {
+        shared.race.arrive_part(&mut warp.race, lanes, number);
+    }
+    let barrier = &mut shared.barriers[number];
     if barrier.arrived == expected {
         let result = (barrier.trues, expected.min(shared.threads));
         *barrier = Barrier { generation: generation + 1, ..Barrier::default() };
@@ -115,6 +128,11 @@ pub(super) fn arrive(
         }
         worker.counters.barriers += 1;
         worker.progress += 1;
+        if whole {
+            shared.race.complete_whole();
+        } else {
+            shared.race.complete_part(number, generation);
+        }
         finish(warp, shared, bar, (id as u8, generation), lanes);
         return Ok(Arrival::Pass);
     }

@@ -61,6 +61,11 @@ impl Block {
         self.seed = if seed == 0 { 0 } else { seed ^ next(&mut (index + 1)) | 1 };
     }
 
+    /// Gives its warps the clock of the block.
+    pub(super) fn catch_up(&mut self, shared: &Shared) {
+        self.warps.iter_mut().for_each(|warp| warp.race.catch_up(&shared.race));
+    }
+
     /// Runs it until it is done, or waits for another block.
     pub(super) fn run(
         &mut self,

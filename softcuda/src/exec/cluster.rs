@@ -12,6 +12,7 @@ use super::access::lanes_of;
 use super::block::{Block, Outcome, next};
 use super::engine::{RunWarp, hazy, settle};
 use super::meeting::ClusterBarrier;
+use super::races::{Told, Touch};
 use super::registers::{LANES, Lanes64};
 use super::state::{Launch, Problem, Shared, Step, Warp, Worker};
 use super::transfers::{Failure, Transfers};
@@ -27,6 +28,8 @@ pub(super) struct Cluster {
     pub(super) me: usize,
     pub(super) barrier: ClusterBarrier,
     pub(super) transfers: Transfers,
+    /// What its threads tell each other there, for the race detector.
+    pub(super) told: Told,
 }
 
 impl Cluster {
@@ -145,17 +148,36 @@ impl Cluster {
 
 impl Worker<'_> {
     /// Reads shared memory of any block of the cluster.
-    pub(super) fn fetch_cluster(&mut self, cluster: &Cluster, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+    pub(super) fn fetch_cluster(
+        &mut self,
+        cluster: &Cluster,
+        warp: &mut Warp,
+        at: &Lanes64,
+        mask: u32,
+        bytes: usize,
+        touch: Touch,
+    ) -> Step {
         for (rank, lanes, offsets) in cluster.ranks(at, mask, "read")? {
-            self.fetch_shared(&cluster.blocks[rank], &offsets, lanes, bytes)?;
+            let of = &cluster.blocks[rank];
+            self.fetch_shared(of, &offsets, lanes, bytes)?;
+            self.race_shared(of, cluster.own(), warp, &offsets, lanes, bytes, touch)?;
         }
         Ok(())
     }
 
     /// Writes shared memory of any block of the cluster.
-    pub(super) fn deposit_cluster(&mut self, cluster: &mut Cluster, at: &Lanes64, mask: u32, bytes: usize) -> Step {
+    pub(super) fn deposit_cluster(
+        &mut self,
+        cluster: &mut Cluster,
+        warp: &mut Warp,
+        at: &Lanes64,
+        mask: u32,
+        bytes: usize,
+        touch: Touch,
+    ) -> Step {
         for (rank, lanes, offsets) in cluster.ranks(at, mask, "write")? {
             self.deposit_shared(&mut cluster.blocks[rank], &offsets, lanes, bytes)?;
+            self.race_shared(&cluster.blocks[rank], cluster.own(), warp, &offsets, lanes, bytes, touch)?;
         }
         Ok(())
     }
@@ -184,6 +206,7 @@ impl Team {
                 me: 0,
                 barrier: ClusterBarrier::default(),
                 transfers: Transfers::default(),
+                told: Told::default(),
             },
             seed: 0,
         }
@@ -191,18 +214,20 @@ impl Team {
 
     /// Makes it ready to run as cluster number `index` of the grid.
     pub(super) fn start(&mut self, launch: &Launch<'_>, index: u64) {
-        let size = launch.shape.cluster;
-        let [x, y, _] = [0, 1, 2].map(|d| u64::from(launch.shape.grid[d] / size[d]));
-        let first = [index % x, index / x % y, index / x / y];
         self.index = index;
         self.cluster.barrier = ClusterBarrier::default();
         self.cluster.transfers.clear();
+        self.cluster.told = Told::default();
+        let blocks = self.blocks.len() as u64;
         for (rank, (block, shared)) in self.blocks.iter_mut().zip(&mut self.cluster.blocks).enumerate() {
-            let rank = rank as u32;
-            let inside = [rank % size[0], rank / size[0] % size[1], rank / size[0] / size[1]];
-            let at = [0, 1, 2].map(|d| first[d] as u32 * size[d] + inside[d]);
+            let number = index * blocks + rank as u64;
+            let at = launch.place(number);
             shared.start(at);
+            if let Some(races) = &launch.races {
+                shared.race.restart(races.block(number), launch.shared_bytes);
+            }
             block.start(launch, at);
+            block.catch_up(shared);
         }
         let seed = launch.config.seed;
         self.seed = if seed == 0 { 0 } else { seed ^ next(&mut (index + 1)) | 1 };

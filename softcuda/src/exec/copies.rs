@@ -5,11 +5,12 @@
 //! wait: whoever does not wait, or waits for too few groups, is found out.
 
 use crate::fault::FaultKind;
-use crate::lower::op::{CpAsync, NONE};
+use crate::lower::op::{CpAsync, NONE, Order};
 use crate::memory::{DEFINED, load_bytes};
 
 use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
 use super::banks::{parts, wavefronts};
+use super::races::{Act, Touch};
 use super::registers::{LANES, Lanes32, Lanes64};
 use super::shared::in_flight;
 use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, Warp, Worker};
@@ -174,7 +175,8 @@ impl Worker<'_> {
         mask: u32,
         pending: Option<u32>,
     ) -> Step {
-        let Copies { pending: copies, committed } = &mut warp.copies;
+        let mut all = std::mem::take(&mut warp.copies);
+        let Copies { pending: copies, committed } = &mut all;
         for copy in copies.iter_mut() {
             let due = match pending {
                 None => copy.lanes & mask,
@@ -185,11 +187,28 @@ impl Worker<'_> {
             };
             if due != 0 {
                 self.deliver(shared, copy, due)?;
+                self.race_copy(shared, warp, copy, due)?;
                 copy.lanes &= !due;
             }
         }
         copies.retain(|copy| copy.lanes != 0);
+        warp.copies = all;
         Ok(())
+    }
+
+    /// For the race detector a copy reads and writes when it is delivered, by the thread that waits.
+    fn race_copy(&mut self, shared: &Shared, warp: &mut Warp, copy: &PendingCopy, due: u32) -> Step {
+        let touch = |act| Touch { act, strong: false, order: Order::RELAXED, site: copy.site };
+        let full = lanes_of(due).filter(|&lane| usize::from(copy.bytes[lane]) == copy.size);
+        let full = full.fold(0, |lanes, lane| lanes | 1 << lane);
+        if full != 0 {
+            self.race_global(shared, warp, &copy.from, full, copy.size, touch(Act::Read))?;
+        }
+        for lane in lanes_of(due & !full).filter(|&lane| copy.bytes[lane] != 0) {
+            let bytes = usize::from(copy.bytes[lane]);
+            self.race_global(shared, warp, &copy.from, 1 << lane, bytes, touch(Act::Read))?;
+        }
+        self.race_shared(shared, shared, warp, &copy.to, due, copy.size, touch(Act::Write))
     }
 
     fn deliver(&mut self, shared: &mut Shared, copy: &PendingCopy, due: u32) -> Step {

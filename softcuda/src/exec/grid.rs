@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::fault::Fault;
 use crate::lower::Entry;
@@ -11,11 +12,12 @@ use crate::lower::op::{AtomOp, NONE, Op};
 use crate::memory::Snapshot;
 use crate::ptx::Space;
 
-use super::Measured;
 use super::block::Outcome;
 use super::cluster::Team;
 use super::engine::run_warp;
+use super::races::Races;
 use super::state::{Launch, Worker};
+use super::{LaunchShape, Measured};
 
 /// Rounds in which all resident blocks only polled memory, after which they are given up.
 const IDLE_ROUNDS: u32 = 512;
@@ -41,6 +43,13 @@ fn communicates(entry: &Entry) -> bool {
         }
         _ => false,
     })
+}
+
+/// The race detector's part of a launch, if there is anybody to race with.
+pub(super) fn races(entry: &Entry, shape: &LaunchShape, config: &Config) -> Option<Races> {
+    let product = |dims: [u32; 3]| dims.iter().map(|&n| u64::from(n)).product::<u64>();
+    let (blocks, threads) = (product(shape.grid), product(shape.block) as u32);
+    (config.races && blocks * u64::from(threads) > 1).then(|| Races::new(blocks, threads, communicates(entry)))
 }
 
 /// Blocks that fit on a multiprocessor at once, as far as threads and shared memory go: how many

@@ -12,6 +12,7 @@ use super::SHARED_WINDOW;
 use super::access::{addresses, lanes_of, misaligned};
 use super::cluster::Cluster;
 use super::engine::POLLS;
+use super::races::Told;
 use super::registers::Lanes64;
 use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, Warp, Worker};
 use super::transfers::{Done, Issuer, Source, Transfer};
@@ -34,6 +35,8 @@ pub(super) struct Object {
     delivered: Vec<(u64, usize, Vec<u8>)>,
     /// Whether a thread found the phase incomplete.
     polled: bool,
+    /// What those that arrive tell those that wait, for the race detector.
+    told: Told,
 }
 
 impl Object {
@@ -43,6 +46,7 @@ impl Object {
             self.phase += 1;
             self.pending = self.expected;
             self.polled = false;
+            self.told.complete();
         }
     }
 
@@ -54,7 +58,6 @@ impl Object {
         if count == self.pending && !completes {
             return Err("an arrival with `.noComplete` is the last that the phase needs".to_owned());
         }
-        // For races: what is before the arrival happens before what follows a wait for the phase.
         self.pending -= count;
         if drops {
             self.expected -= count;
@@ -89,7 +92,6 @@ impl Shared {
     pub(super) fn complete(&mut self, at: u64, bytes: usize, delivered: (usize, Vec<u8>)) -> Result<(), String> {
         let object = self.mbarriers.get_mut(&at).ok_or_else(|| missing(at))?;
         object.delivered.push((object.phase, delivered.0, delivered.1));
-        // For races: the copy's writes happen before what follows a wait for the phase.
         object.transact(-(bytes as i64))?;
         object.settle();
         Ok(())
@@ -181,15 +183,21 @@ impl Worker<'_> {
         let at = addresses(warp, &op.at, mask)?;
         let mut copies: Vec<(u64, u32)> = Vec::new();
         let mut complete = 0;
+        let watched = self.launch.races.is_some();
         for lane in lanes_of(mask) {
             let (rank, offset) = cluster.object(&op.at, &at, lane)?;
             let wrong = |detail| Problem::new(FaultKind::BadMbarrier, lane, offset, detail);
+            let tells = watched && matches!(op.f, MbarrierOp::Arrive { .. } | MbarrierOp::CopiesArrive { .. });
+            let told = tells.then(|| warp.race.tell_once(&cluster.own().race, lane));
             let shared = &mut cluster.blocks[rank];
             if op.f == MbarrierOp::Init {
                 shared.initialise(offset, operand(warp, op.a, lane)?).map_err(wrong)?;
                 continue;
             }
             let Some(object) = shared.mbarriers.get_mut(&offset) else { return Err(wrong(missing(offset))) };
+            if let Some(told) = told {
+                object.told.hear(&told);
+            }
             match op.f {
                 MbarrierOp::Init => {}
                 MbarrierOp::Invalidate => {
@@ -220,7 +228,12 @@ impl Worker<'_> {
                     let low =
                         if parity || warp.r.defined(op.a) >> lane & 1 == 0 { operand(warp, op.a, lane)? } else { 0 };
                     let value = if parity { u64::from(low) } else { warp.r.get64(op.a)[lane] };
-                    complete |= u32::from(shared.wait(offset, parity, value).map_err(wrong)?) << lane;
+                    let done = shared.wait(offset, parity, value).map_err(wrong)?;
+                    complete |= u32::from(done) << lane;
+                    if done {
+                        let told = shared.mbarriers[&offset].told.news();
+                        told.learn(&cluster.own().race, &mut warp.race, 1 << lane);
+                    }
                     continue;
                 }
                 MbarrierOp::CopiesArrive { counted } => {

@@ -42,7 +42,7 @@ impl Cluster {
     fn meet(&mut self, worker: &mut Worker<'_>) {
         let running: u32 = self.blocks.iter().map(|block| block.threads - block.exited).sum();
         if self.barrier.arrived == running && running > 0 {
-            // For races: all that arrived happens before all that wait from here on.
+            self.told.complete();
             self.barrier = ClusterBarrier { arrived: 0, generation: self.barrier.generation + 1 };
             worker.counters.cluster_barriers += 1;
             worker.progress += 1;
@@ -80,6 +80,10 @@ impl Cluster {
             warp.attendance.odd |= lanes;
         }
         self.barrier.arrived += lanes.count_ones();
+        if worker.launch.races.is_some() {
+            let race = &self.blocks[self.me].race;
+            self.told.arrive(race, &mut warp.race, lanes);
+        }
         self.meet(worker);
         Ok(Arrival::Pass)
     }
@@ -97,6 +101,7 @@ impl Cluster {
         let generation = self.barrier.generation;
         let ready = lanes & warp.attendance.complete(generation);
         warp.attendance.leave(ready);
+        self.told.learn(&self.own().race, &mut warp.race, ready);
         if ready == lanes {
             return Ok((Arrival::Pass, 0));
         }

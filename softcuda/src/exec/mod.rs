@@ -22,6 +22,7 @@ mod half;
 mod mbarrier;
 mod meeting;
 mod print;
+mod races;
 mod rare;
 mod registers;
 mod shared;
@@ -243,6 +244,7 @@ pub fn measure(
         config,
         tag,
         shared_bytes: entry.static_shared as usize + shape.dynamic_shared as usize,
+        races: grid::races(entry, shape, config),
         files: &module.program.files,
         text: &module.text,
     };

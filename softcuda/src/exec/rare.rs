@@ -62,6 +62,7 @@ pub(super) fn rare(
         Op::WarpSync { members } => {
             let ready = warp.meet(members, active, true, code)?;
             worker.counters.warp_barriers += u64::from(ready != 0);
+            warp.race.meet(&cluster.own().race, ready);
             wait_for_members(lanes, active & !ready);
             return Ok(());
         }
@@ -121,7 +122,8 @@ pub(super) fn rare(
             worker.polls += POLLS;
             lanes.stop = true;
         }
-        Op::Fence | Op::Nop => {}
+        Op::Fence { scope } => warp.race.fence(&cluster.own().race, active, scope),
+        Op::Nop => {}
         Op::ActiveMask { d } => {
             warp.r.set32(d, &[active; LANES], active);
             warp.r.define(d, active);

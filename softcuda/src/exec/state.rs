@@ -12,6 +12,7 @@ use super::LaunchShape;
 use super::copies::Copies;
 use super::mbarrier::Object;
 use super::meeting::Attendance;
+use super::races::{BlockClock, Flags, Races, WarpClock};
 use super::registers::{LANES, Lanes32, Registers};
 use super::staging::Staging;
 use super::traffic::Tracer;
@@ -45,6 +46,8 @@ pub(super) struct Launch<'a> {
     /// Tag of what this launch writes, see [`crate::memory`].
     pub(super) tag: u8,
     pub(super) shared_bytes: usize,
+    /// Who touches what, if races are looked for.
+    pub(super) races: Option<Races>,
     /// Names of source files, and the module's text: what reports quote.
     pub(super) files: &'a HashMap<u32, String>,
     pub(super) text: &'a str,
@@ -53,6 +56,17 @@ pub(super) struct Launch<'a> {
 impl Launch<'_> {
     pub(super) fn threads(&self) -> u32 {
         self.shape.block.iter().product()
+    }
+
+    /// Where in the grid a block is, by its number: cluster by cluster, and by rank in each.
+    pub(super) fn place(&self, number: u64) -> [u32; 3] {
+        let size = self.shape.cluster.map(|n| n.max(1));
+        let blocks: u64 = size.iter().map(|&n| u64::from(n)).product();
+        let (index, rank) = (number / blocks, (number % blocks) as u32);
+        let [x, y, _] = [0, 1, 2].map(|d| u64::from(self.shape.grid[d] / size[d]).max(1));
+        let first = [index % x, index / x % y, index / x / y];
+        let inside = [rank % size[0], rank / size[0] % size[1], rank / size[0] / size[1]];
+        [0, 1, 2].map(|d| first[d] as u32 * size[d] + inside[d])
     }
 }
 
@@ -71,6 +85,8 @@ pub(super) struct Worker<'a> {
     pub(super) polls: u32,
     /// Grows whenever memory changes, a barrier completes or a thread exits.
     pub(super) progress: u64,
+    /// What threads tell each other through global memory.
+    pub(super) flags: Flags,
     /// Where accesses go, if the launch is traced.
     pub(super) tracer: Option<Box<Tracer>>,
 }
@@ -89,6 +105,7 @@ impl<'a> Worker<'a> {
             executed: [0; OpClass::COUNT + 1],
             polls: 0,
             progress: 0,
+            flags: Flags::default(),
         }
     }
 
@@ -142,6 +159,8 @@ pub(super) struct Warp {
     /// Groups of bulk copies that each lane has committed.
     pub(super) bulk_groups: Lanes32,
     pub(super) attendance: Attendance,
+    /// Clocks of its lanes, for the race detector.
+    pub(super) race: WarpClock,
     /// Operations executed; what the clocks show.
     pub(super) steps: u64,
 }
@@ -160,6 +179,7 @@ impl Warp {
             copies: Copies::default(),
             bulk_groups: [0; LANES],
             attendance: Attendance::default(),
+            race: WarpClock::new(index),
             steps: 0,
         }
     }
@@ -264,6 +284,8 @@ pub(super) struct Shared {
     pub(super) state: Vec<u8>,
     /// The `mbarrier` objects, by where they are.
     pub(super) mbarriers: BTreeMap<u64, Object>,
+    /// The block's clock, for the race detector.
+    pub(super) race: BlockClock,
 }
 
 impl Shared {
@@ -278,6 +300,7 @@ impl Shared {
             bytes: vec![0; launch.shared_bytes],
             state: vec![0; launch.shared_bytes],
             mbarriers: BTreeMap::new(),
+            race: BlockClock::idle(),
         }
     }
 

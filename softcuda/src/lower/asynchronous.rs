@@ -5,7 +5,7 @@ use crate::ptx::{LoadError, Operand, Space, Type};
 
 use super::context::Lowerer;
 use super::memory::take_ordering;
-use super::op::{Access, Atom, AtomOp, BulkCopy, Mbarrier, MbarrierOp, NONE, Op, StoreAsync};
+use super::op::{Access, Atom, AtomOp, BulkCopy, Mbarrier, MbarrierOp, NONE, Op, Order, StoreAsync};
 use super::parts::Parts;
 
 type Done = Result<(), LoadError>;
@@ -252,6 +252,7 @@ fn atom(op: AtomOp, ty: Type, space: Space, site: u32) -> Atom {
         extend: 0,
         read_only: false,
         strong: true,
+        order: Order::RELAXED,
         site,
     };
     Atom { align: at.size, at, op, ty, d: NONE, ftz: ty == Type::F32 }

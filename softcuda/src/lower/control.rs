@@ -4,7 +4,8 @@ use crate::counters::OpClass;
 use crate::ptx::{LoadError, Operand, Type};
 
 use super::context::Lowerer;
-use super::op::{Bar, BarKind, NONE, Op, PredRef};
+use super::memory::take_scope;
+use super::op::{Bar, BarKind, NONE, Op, PredRef, Scope};
 use super::parts::Parts;
 
 type Done = Result<(), LoadError>;
@@ -51,26 +52,32 @@ impl<'a> Lowerer<'a, '_> {
             "barrier" if parts.has("cluster") => self.cluster_barrier(parts, operands),
             "bar" | "barrier" => self.barrier(parts, operands),
             "membar" => {
-                if !["cta", "gl", "sys"].into_iter().any(|level| parts.take(level)) {
-                    return Err(parts.unsupported());
-                }
+                let scope = take_scope(parts).ok_or_else(|| parts.unsupported())?;
                 parts.finish()?;
-                self.emit(OpClass::Barrier, Op::Fence);
+                self.emit(OpClass::Barrier, Op::Fence { scope });
                 Ok(())
             }
             "fence" => {
-                let proxy = parts.has("proxy") && parts.has("async") && !parts.has("global");
-                for name in ["mbarrier_init", "sc", "acq_rel", "acquire", "release", "proxy", "alias", "async"] {
+                // Between proxies, not between threads.
+                let proxy = parts.take("proxy");
+                let (to_async, global) = (parts.has("async"), parts.has("global"));
+                for name in ["mbarrier_init", "sc", "acq_rel", "acquire", "release", "alias", "async"] {
                     parts.take(name);
                 }
                 for name in ["async::generic", "sync_restrict::shared::cta", "sync_restrict::shared::cluster"] {
                     parts.take(name);
                 }
-                for name in ["cta", "cluster", "gpu", "sys", "global", "shared::cta", "shared::cluster"] {
+                let scope = take_scope(parts).unwrap_or(Scope::Device);
+                for name in ["global", "shared::cta", "shared::cluster"] {
                     parts.take(name);
                 }
                 parts.finish()?;
-                self.emit(OpClass::Barrier, if proxy { Op::FenceProxy } else { Op::Fence });
+                let op = match (proxy, to_async && !global) {
+                    (true, true) => Op::FenceProxy,
+                    (true, false) => Op::Nop,
+                    (false, _) => Op::Fence { scope },
+                };
+                self.emit(OpClass::Barrier, op);
                 Ok(())
             }
             "nanosleep" => {

@@ -4,7 +4,7 @@ use crate::counters::OpClass;
 use crate::ptx::{LoadError, Operand, Space, Type};
 
 use super::context::{Lowerer, Symbol};
-use super::op::{Access, Atom, AtomOp, CpAsync, Mode, NONE, Op, PredRef, Reg, Un32, Un64};
+use super::op::{Access, Atom, AtomOp, CpAsync, Mode, NONE, Op, Order, PredRef, Reg, Scope, Un32, Un64};
 use super::parts::Parts;
 
 type Done = Result<(), LoadError>;
@@ -26,17 +26,22 @@ fn take_space(parts: &mut Parts<'_>) -> Option<Space> {
     ])
 }
 
-/// Takes memory ordering and scope. Everything here is at least as strong as they ask for.
-pub(super) fn take_ordering(parts: &mut Parts<'_>) -> bool {
-    let mut strong = false;
-    for name in ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"] {
-        strong |= parts.take(name);
+/// Takes memory ordering and scope: whether the access is strong, and what it orders.
+pub(super) fn take_ordering(parts: &mut Parts<'_>) -> (bool, Order) {
+    let mut relaxed = false;
+    for name in ["volatile", "relaxed", "mmio"] {
+        relaxed |= parts.take(name);
     }
+    let (acquire, release, both) = (parts.take("acquire"), parts.take("release"), parts.take("acq_rel"));
     parts.take("weak");
-    for name in ["cta", "cluster", "gpu", "sys"] {
-        parts.take(name);
-    }
-    strong
+    let scope = take_scope(parts).unwrap_or(Scope::Device);
+    (relaxed || acquire || release || both, Order { acquire: acquire || both, release: release || both, scope })
+}
+
+/// Takes a scope.
+pub(super) fn take_scope(parts: &mut Parts<'_>) -> Option<Scope> {
+    let (block, cluster) = (("cta", Scope::Block), ("cluster", Scope::Cluster));
+    parts.take_of(&[block, cluster, ("gpu", Scope::Device), ("gl", Scope::Device), ("sys", Scope::Device)])
 }
 
 impl<'a> Lowerer<'a, '_> {
@@ -66,6 +71,7 @@ impl<'a> Lowerer<'a, '_> {
             extend: 0,
             read_only: false,
             strong: false,
+            order: Order::RELAXED,
             site: self.site(),
         };
         match &**base {
@@ -150,7 +156,7 @@ impl<'a> Lowerer<'a, '_> {
     pub(super) fn load(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         let hinted = parts.has("L2::cache_hint");
         parts.take_prefixed(&CACHE_HINTS);
-        let strong = take_ordering(parts);
+        let (strong, order) = take_ordering(parts);
         let space = take_space(parts);
         let read_only = parts.take("nc");
         for name in ["ca", "cg", "cs", "lu", "cv", "unified"] {
@@ -167,7 +173,7 @@ impl<'a> Lowerer<'a, '_> {
             return Err(parts.unsupported());
         }
         let mut access = self.address(address, space, parts)?;
-        access.strong = strong;
+        (access.strong, access.order) = (strong, order);
         access.read_only = read_only;
         self.elements(&mut access, d, (ty, count), true, parts)?;
         let class = match access.space {
@@ -208,7 +214,7 @@ impl<'a> Lowerer<'a, '_> {
         }
         let hinted = parts.has("L2::cache_hint");
         parts.take_prefixed(&CACHE_HINTS);
-        let strong = take_ordering(parts);
+        let (strong, order) = take_ordering(parts);
         let space = take_space(parts);
         for name in ["wb", "cg", "cs", "wt"] {
             parts.take(name);
@@ -226,7 +232,7 @@ impl<'a> Lowerer<'a, '_> {
             return Err(parts.unsupported());
         }
         let mut access = self.address(address, space, parts)?;
-        access.strong = strong;
+        (access.strong, access.order) = (strong, order);
         self.elements(&mut access, value, (ty, count), false, parts)?;
         let class = match access.space {
             Some(Space::Shared | Space::Cluster) => OpClass::StoreShared,
@@ -244,7 +250,7 @@ impl<'a> Lowerer<'a, '_> {
             return self.store_async(parts, operands);
         }
         parts.take_prefixed(&CACHE_HINTS);
-        take_ordering(parts);
+        let (_, order) = take_ordering(parts);
         let space = take_space(parts);
         parts.take("noftz");
         let op = parts.take_of(&[
@@ -286,13 +292,13 @@ impl<'a> Lowerer<'a, '_> {
             return Err(parts.operands());
         }
         if count > 1 {
-            return self.atomic_vector((op, ty, count), d, (&rest[0], space), &rest[1], parts);
+            return self.atomic_vector((op, ty, count), d, (&rest[0], space, order), &rest[1], parts);
         }
         let mut at = self.address(&rest[0], space, parts)?;
         at.size = ty.bytes() as u8;
         at.count = sources as u8;
         at.wide = ty.bytes() == 8;
-        at.strong = true;
+        (at.strong, at.order) = (true, order);
         for index in 0..sources {
             at.regs[index] = self.source(&rest[1 + index], ty, parts)?;
         }
@@ -323,7 +329,7 @@ impl<'a> Lowerer<'a, '_> {
         &mut self,
         (op, ty, count): (AtomOp, Type, usize),
         d: Option<&Operand<'a>>,
-        (address, space): (&Operand<'a>, Option<Space>),
+        (address, space, order): (&Operand<'a>, Option<Space>, Order),
         values: &Operand<'a>,
         parts: &Parts<'_>,
     ) -> Done {
@@ -340,7 +346,7 @@ impl<'a> Lowerer<'a, '_> {
         for (index, value) in values.iter().enumerate() {
             let mut at = self.address(address, space, parts)?;
             at.offset = at.offset.wrapping_add(i64::from(ty.bytes()) * index as i64);
-            (at.size, at.count, at.strong) = (ty.bytes() as u8, 1, true);
+            (at.size, at.count, at.strong, at.order) = (ty.bytes() as u8, 1, true, order);
             at.regs[0] = self.source(value, ty, parts)?;
             // A result may be a later element's operand.
             let d = if targets.is_empty() { NONE } else { self.temp32() };

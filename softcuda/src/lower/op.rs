@@ -132,6 +132,31 @@ pub struct CvtSpec {
     pub wide_to: u8,
 }
 
+/// Threads among which an ordering holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "named after the scopes; the system is one device here")]
+pub enum Scope {
+    Block,
+    Cluster,
+    Device,
+}
+
+/// What a strong access or a fence orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What comes after sees what the other thread released.
+    pub acquire: bool,
+    /// What came before is seen by whoever acquires.
+    pub release: bool,
+    /// Among whom.
+    pub scope: Scope,
+}
+
+impl Order {
+    /// No order: that of weak and relaxed accesses.
+    pub const RELAXED: Order = Order { acquire: false, release: false, scope: Scope::Device };
+}
+
 /// An access to memory.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -157,6 +182,8 @@ pub struct Access {
     pub read_only: bool,
     /// A strong or volatile access: what a thread polls with.
     pub strong: bool,
+    /// What it orders, if it is strong.
+    pub order: Order,
     /// Number of the instruction among those that access memory.
     pub site: u32,
 }
@@ -678,7 +705,9 @@ pub enum Op {
     ActiveMask {
         d: Reg,
     },
-    Fence,
+    Fence {
+        scope: Scope,
+    },
     /// `fence.proxy.async` for shared memory.
     FenceProxy,
     /// A hint to let others go first.

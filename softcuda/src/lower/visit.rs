@@ -132,7 +132,7 @@ impl Op {
             | Op::Bra { .. }
             | Op::Exit
             | Op::Trap
-            | Op::Fence
+            | Op::Fence { .. }
             | Op::FenceProxy
             | Op::Pause
             | Op::Nop => return,

@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{Allocation, DEFINED, Mapping, Memory, OutOfMemory, REGION_SHIFT, State, fill_bytes, forget_tags};
+use super::{Allocation, DEFINED, Mapping, Memory, OutOfMemory, Parts, State, fill_bytes, forget_tags};
 
 /// Bytes of host memory that devices of this process reach, and how many they may.
 static REACHED: AtomicU64 = AtomicU64::new(0);
@@ -68,11 +68,6 @@ unsafe fn define(shadow: *mut u8, bytes: usize) -> Option<()> {
     Some(())
 }
 
-/// Bytes of the shadow and the map of regions for so many bytes of memory.
-fn overhead(bytes: u64) -> u64 {
-    bytes.next_multiple_of(8) + (bytes >> REGION_SHIFT) + 8
-}
-
 impl Drop for Allocation {
     fn drop(&mut self) {
         if self.of_host {
@@ -86,7 +81,7 @@ impl Memory {
     pub(crate) fn alloc_managed(&self, bytes: u64) -> Result<u64, OutOfMemory> {
         self.reach(bytes, || {
             let shadow = bytes.next_multiple_of(PAGE as u64);
-            Mapping::new((shadow + overhead(bytes)) as usize, shadow as usize)
+            Mapping::new((shadow + Parts::of(bytes).end) as usize, shadow as usize)
         })
     }
 
@@ -95,7 +90,7 @@ impl Memory {
     /// The memory must stay valid until [`unmap_host`](Memory::unmap_host), or for as long as no
     /// kernel is run that gets its address.
     pub(crate) fn map_host(&self, start: *mut u8, bytes: u64) -> Result<u64, OutOfMemory> {
-        self.reach(bytes, || Mapping::of_host(start, overhead(bytes) as usize))
+        self.reach(bytes, || Mapping::of_host(start, Parts::of(bytes).end as usize))
     }
 
     /// Enters host memory among the allocations.

@@ -1,0 +1,353 @@
+//! What memory remembers of who touched it.
+//!
+//! For every 16 bytes there is one cell for the last write and one for the last reads. A cell
+//! names one thread, or neighbours that each touched an equal part, as the lanes of a warp do;
+//! where that does not describe it the cell points to a list by bytes in the [`Table`].
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::clock::{BlockClock, WarpClock};
+use super::table::{Split, Table};
+use super::{Act, Touch};
+
+/// Bytes that a cell stands for.
+pub(super) const GRANULE: usize = crate::memory::GRANULE as usize;
+
+const PARTS_BITS: u32 = 3;
+const MANY_SHIFT: u32 = PARTS_BITS;
+const STRONG_SHIFT: u32 = MANY_SHIFT + 2;
+const CLOCK_SHIFT: u32 = STRONG_SHIFT + 1;
+const CLOCK_BITS: u32 = 22;
+const UID_SHIFT: u32 = CLOCK_SHIFT + CLOCK_BITS;
+const CLOCK_MASK: u64 = (1 << CLOCK_BITS) - 1;
+
+/// Value of the lowest bits of a cell whose bytes are listed in the table.
+const SPLIT: u64 = 7;
+
+/// Several threads read: of a warp, of a block, of several blocks.
+const OF_WARP: u64 = 1;
+const OF_BLOCK: u64 = 2;
+const OF_BLOCKS: u64 = 3;
+
+/// A cell, taken apart.
+#[derive(Clone, Copy)]
+pub(super) struct Cell(u64);
+
+impl Cell {
+    const NONE: Cell = Cell(0);
+
+    #[inline(always)]
+    fn new(uid: u64, clock: u32, strong: bool, many: u64, parts: u64) -> Cell {
+        let clock = u64::from(clock) & CLOCK_MASK;
+        Cell(uid << UID_SHIFT | clock << CLOCK_SHIFT | u64::from(strong) << STRONG_SHIFT | many << MANY_SHIFT | parts)
+    }
+
+    #[inline(always)]
+    fn uid(self) -> u64 {
+        self.0 >> UID_SHIFT
+    }
+
+    #[inline(always)]
+    fn clock(self) -> u32 {
+        (self.0 >> CLOCK_SHIFT & CLOCK_MASK) as u32
+    }
+
+    fn strong(self) -> bool {
+        self.0 >> STRONG_SHIFT & 1 != 0
+    }
+
+    fn many(self) -> u64 {
+        self.0 >> MANY_SHIFT & 3
+    }
+
+    /// Log2 of the number of neighbours, or [`SPLIT`].
+    #[inline(always)]
+    fn parts(self) -> u64 {
+        self.0 & SPLIT
+    }
+
+    /// The cell of one of its bytes alone.
+    fn of_byte(self, byte: usize) -> Cell {
+        if self.0 == 0 {
+            return self;
+        }
+        let size = GRANULE >> self.parts();
+        Cell::new(self.uid() + (byte / size) as u64, self.clock(), self.strong(), self.many(), 0)
+    }
+}
+
+/// Two accesses that nothing orders.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    /// The thread whose access found it.
+    pub(super) by: u64,
+    /// The thread, or one of several, that came before.
+    pub(super) other: u64,
+    pub(super) several: bool,
+    pub(super) wrote: bool,
+    pub(super) strong: bool,
+}
+
+/// The cells of an allocation, or of a block's shared memory.
+pub(super) struct View<'a> {
+    writes: *const AtomicU64,
+    reads: *const AtomicU64,
+    table: &'a Table,
+    /// Tells the granules of one view from those of another in the same table.
+    base: u64,
+    /// Cells of threads with lower numbers are of the past.
+    floor: u64,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(
+        (writes, reads): (*const AtomicU64, *const AtomicU64),
+        table: &'a Table,
+        base: u64,
+        floor: u64,
+    ) -> View<'a> {
+        View { writes, reads, table, base, floor: floor << UID_SHIFT }
+    }
+
+    #[inline(always)]
+    fn write(&self, granule: usize) -> &AtomicU64 {
+        // SAFETY: there is a cell for each granule of the memory, and callers stay inside it.
+        unsafe { &*self.writes.add(granule) }
+    }
+
+    #[inline(always)]
+    fn read(&self, granule: usize) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { &*self.reads.add(granule) }
+    }
+}
+
+/// Consecutive bytes that neighbours touch in equal parts.
+pub(super) struct Piece {
+    /// The thread of the first part.
+    pub(super) uid: u64,
+    /// Bytes of a part.
+    pub(super) size: usize,
+    pub(super) clock: u32,
+    /// The first thread stands for several of its warp that read the same.
+    pub(super) many: bool,
+    pub(super) touch: Touch,
+}
+
+impl Piece {
+    #[inline(always)]
+    fn cell(&self, uid: u64, parts: u64) -> Cell {
+        let many = if self.many { OF_WARP } else { 0 };
+        Cell::new(uid, self.clock, self.touch.strong, many, parts)
+    }
+}
+
+/// An access of consecutive bytes, aligned to the size of a part.
+#[inline(always)]
+pub(super) fn touch_run(
+    view: &View<'_>,
+    block: &BlockClock,
+    warp: &WarpClock,
+    piece: &Piece,
+    offset: usize,
+    length: usize,
+) -> Result<(), Conflict> {
+    let size = piece.size;
+    // Whole granules in equal parts of a power of two; the rest goes by bytes.
+    let regular = size.is_power_of_two();
+    let parts = if size >= GRANULE { 0 } else { u64::from((GRANULE / size.max(1)).trailing_zeros()) };
+    let end = offset + length;
+    let mut at = offset;
+    while at < end {
+        let granule = at / GRANULE;
+        let stop = ((granule + 1) * GRANULE).min(end);
+        let uid = piece.uid + ((at - offset) / size) as u64;
+        let whole = regular && stop - at == GRANULE && (at - offset).is_multiple_of(size.min(GRANULE));
+        let new = piece.cell(uid, parts);
+        if !whole || !quick(view, block, granule, new, piece.touch.act) {
+            exact(view, block, warp, piece, (offset, at..stop), (uid, parts, whole))?;
+        }
+        at = stop;
+    }
+    Ok(())
+}
+
+/// A whole granule, if it is plain that the access is in order.
+#[inline(always)]
+fn quick(view: &View<'_>, block: &BlockClock, granule: usize, new: Cell, act: Act) -> bool {
+    let calm = |cell: Cell| {
+        let before = cell.0 < view.floor;
+        let own = cell.uid().wrapping_sub(block.uid) < block.threads && cell.clock() <= block.base();
+        before || (cell.parts() != SPLIT && ((own && cell.many() != OF_BLOCKS) || cell.0 == new.0))
+    };
+    let write = Cell(view.write(granule).load(Relaxed));
+    if !calm(write) {
+        return false;
+    }
+    let reads = view.read(granule);
+    let read = Cell(reads.load(Relaxed));
+    match act {
+        Act::Read => {
+            let known = read.0 == new.0 || calm(read);
+            let next = if known { Some(new) } else { more_readers(view, block, read, new) };
+            match next {
+                Some(next) if next.0 == read.0 => {}
+                Some(next) => reads.store(next.0, Relaxed),
+                None => return false,
+            }
+        }
+        Act::Write | Act::Update => {
+            if !calm(read) {
+                return false;
+            }
+            view.write(granule).store(new.0, Relaxed);
+        }
+    }
+    true
+}
+
+/// The readers of a whole granule with one more, none of which is ordered after another.
+#[inline(never)]
+fn more_readers(view: &View<'_>, block: &BlockClock, read: Cell, new: Cell) -> Option<Cell> {
+    if read.parts() == SPLIT || read.0 < view.floor {
+        return None;
+    }
+    let lanes = super::LANES as u64;
+    let (many, warp) = (read.many(), new.uid() / lanes == read.uid() / lanes);
+    let own = read.uid().wrapping_sub(block.uid) < block.threads;
+    let strong = read.strong() && new.strong();
+    // A granule's threads are of one warp.
+    Some(if warp && many < OF_BLOCK {
+        Cell::new(new.uid(), read.clock().max(new.clock()), strong, OF_WARP, 0)
+    } else if own && many < OF_BLOCKS {
+        let first = block.uid;
+        Cell::new(first, block.last(), strong, OF_BLOCK, 0)
+    } else {
+        Cell::new(read.uid(), read.clock(), strong, OF_BLOCKS, 0)
+    })
+}
+
+/// Part of a granule, or one whose cells need a closer look.
+#[cold]
+#[inline(never)]
+fn exact(
+    view: &View<'_>,
+    block: &BlockClock,
+    warp: &WarpClock,
+    piece: &Piece,
+    (offset, range): (usize, std::ops::Range<usize>),
+    (first, parts, whole): (u64, u64, bool),
+) -> Result<(), Conflict> {
+    let granule = range.start / GRANULE;
+    let key = view.base + (granule * GRANULE) as u64;
+    let mut shard = view.table.shard(key);
+    let (writes, reads) = (view.write(granule), view.read(granule));
+    let floor = Cell(view.floor);
+    let expand = |cell: Cell, listed: Option<&[u64; GRANULE]>| {
+        let mut bytes = [Cell::NONE; GRANULE];
+        if cell.0 >= floor.0 {
+            for (byte, slot) in bytes.iter_mut().enumerate() {
+                *slot = match listed {
+                    Some(list) if cell.parts() == SPLIT => Cell(list[byte]),
+                    _ if cell.parts() == SPLIT => Cell::NONE,
+                    _ => cell.of_byte(byte),
+                };
+                if slot.0 < floor.0 {
+                    *slot = Cell::NONE;
+                }
+            }
+        }
+        bytes
+    };
+    let listed = shard.get(&key);
+    let mut written = expand(Cell(writes.load(Relaxed)), listed.map(|split| &split.writes));
+    let mut read = expand(Cell(reads.load(Relaxed)), listed.map(|split| &split.reads));
+    let act = piece.touch.act;
+    let start = granule * GRANULE;
+    for byte in range.start - start..range.end - start {
+        let uid = piece.uid + ((start + byte - offset) / piece.size) as u64;
+        let new = piece.cell(uid, 0);
+        check(block, warp, piece, uid, written[byte], true)?;
+        if act == Act::Read {
+            read[byte] = join_readers(block, warp, uid, read[byte], new);
+        } else {
+            check(block, warp, piece, uid, read[byte], false)?;
+            // A strong write does not make up for a weak one that nobody was told of.
+            let mine = written[byte].uid() == uid && written[byte].clock() == new.clock();
+            let weak = written[byte].0 != 0 && mine && !written[byte].strong();
+            written[byte] = if weak { written[byte] } else { new };
+        }
+    }
+    let latest = piece.cell(first, 0);
+    let compress = |bytes: &[Cell; GRANULE]| {
+        let tried = if whole { [parts, 0] } else { [0, 0] };
+        for parts in tried {
+            let head = Cell(bytes[0].0 & !SPLIT | parts);
+            if bytes[0].0 == 0 && parts != 0 {
+                continue;
+            }
+            let uniform = bytes.iter().enumerate().all(|(byte, cell)| cell.0 == head.of_byte(byte).0);
+            if uniform {
+                return head.0;
+            }
+        }
+        latest.0 | SPLIT
+    };
+    let (write_cell, read_cell) = (compress(&written), compress(&read));
+    writes.store(write_cell, Relaxed);
+    reads.store(read_cell, Relaxed);
+    if write_cell & SPLIT == SPLIT || read_cell & SPLIT == SPLIT {
+        let split = Split { writes: written.map(|cell| cell.0), reads: read.map(|cell| cell.0) };
+        shard.insert(key, Box::new(split));
+    } else {
+        shard.remove(&key);
+    }
+    Ok(())
+}
+
+/// Whether an access is ordered after an earlier one.
+fn check(
+    block: &BlockClock,
+    warp: &WarpClock,
+    piece: &Piece,
+    uid: u64,
+    earlier: Cell,
+    wrote: bool,
+) -> Result<(), Conflict> {
+    if earlier.0 == 0 || (earlier.strong() && piece.touch.strong) || ordered(block, warp, uid, earlier) {
+        return Ok(());
+    }
+    let (other, several) = (earlier.uid(), earlier.many() != 0);
+    Err(Conflict { by: uid, other, several, wrote, strong: earlier.strong() })
+}
+
+fn ordered(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell) -> bool {
+    let lane = (uid - warp.uid) as usize;
+    let (other, clock) = (earlier.uid(), earlier.clock());
+    match earlier.many() {
+        OF_WARP => warp.knows_warp(block, lane, other, clock),
+        OF_BLOCK => warp.knows_block(block, lane, other, clock),
+        // Who knows of any other block has synchronised with others; of all, it is assumed.
+        OF_BLOCKS => warp.knows_others(block, lane),
+        _ => other == uid || warp.knows(block, lane, other, clock),
+    }
+}
+
+/// The readers so far, and one more.
+fn join_readers(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell, new: Cell) -> Cell {
+    let mine = earlier.uid() == uid && earlier.many() == 0;
+    if earlier.0 == 0 || (mine && (!earlier.strong() || new.strong())) || ordered(block, warp, uid, earlier) {
+        return new;
+    }
+    let strong = earlier.strong() && new.strong();
+    let other = earlier.uid();
+    let same_warp = other.wrapping_sub(warp.uid) < super::LANES as u64;
+    let same_block = other.wrapping_sub(block.uid) < block.threads;
+    let many = match (same_warp && earlier.many() < OF_BLOCK, same_block && earlier.many() < OF_BLOCKS) {
+        (true, _) => OF_WARP,
+        (false, true) => OF_BLOCK,
+        _ => OF_BLOCKS,
+    };
+    let clock = if many == OF_WARP { earlier.clock().max(new.clock()) } else { block.last() };
+    Cell::new(uid, clock, strong, many, 0)
+}
