@@ -112,6 +112,32 @@ fn faults_that_nobody_reads_are_printed_at_the_end() {
     }
 }
 
+#[test]
+fn leaks_that_nobody_asks_for_are_printed_at_the_end() {
+    let text = alone("leaks_that_nobody_asks_for_are_printed_at_the_end", &[], || {
+        let (gpu, context) = driver_support::a100();
+        let stream = context.default_stream();
+        // One in a context that ends before the lease does, two in one that does not.
+        stream.alloc_zeros::<u8>(11).unwrap().leak();
+        drop((stream, context));
+        let context = cudarc::driver::CudaContext::new(gpu.ordinal()).unwrap();
+        let stream = context.default_stream();
+        stream.alloc_zeros::<u8>(12).unwrap().leak();
+        let _alive = stream.alloc_zeros::<u8>(13).unwrap();
+        drop(gpu);
+        // What was asked for is not printed.
+        let (gpu, context) = driver_support::a100();
+        context.default_stream().alloc_zeros::<u8>(14).unwrap().leak();
+        drop(context);
+        assert_eq!(gpu.leaks().unwrap().len(), 1);
+    });
+    if let Some(text) = text {
+        for (bytes, times) in [(11, 1), (12, 1), (13, 1), (14, 0)] {
+            assert_eq!(text.matches(&format!("softcuda: leaked {bytes} bytes")).count(), times, "{bytes}: {text}");
+        }
+    }
+}
+
 /// Loads the library as a program would that finds it on its path as `libcuda.so`.
 fn load_by_hand() {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};

@@ -4,7 +4,7 @@ mod ptx_support;
 
 use ptx_support::{Device, kernel};
 use softcuda::counters::OpClass;
-use softcuda::{Accesses, Config, Counters, Traffic};
+use softcuda::{Accesses, Config, Counters, Kernel, Traffic};
 
 /// Byte address of element `index(thread)` of the buffer in `p0`, for `%r1` = the thread's index in
 /// the grid, in `%rd1`; the index is computed by `index` from `%r1` into `%r2`.
@@ -311,6 +311,20 @@ fn bytes_in_flight_end_with_the_first_use() {
     // Four blocks of two warps on two multiprocessors that have room for four each.
     assert_eq!(in_flight(&four, 4, 64), (512, 2 * 2 * 512));
     assert_eq!(in_flight(&four, 64, 64), (512, 4 * 2 * 512));
+}
+
+#[test]
+fn barriers_of_clusters() {
+    let meet = "barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n";
+    let twice = kernel(&format!("{meet}{meet}bar.sync 0;"));
+    let mut launch = Kernel::load(&twice, "test").unwrap().grid([6, 1, 1]).cluster([2, 1, 1]).block([64, 1, 1]);
+    for _ in 0..4 {
+        launch = launch.arg(0_u64);
+    }
+    let ran = launch.run(&Config::capability(9, 0)).unwrap_or_else(|error| panic!("{error}"));
+    let counters = ran.launch.counters;
+    assert_eq!((counters.cluster_barriers, counters.barriers, counters.warp_barriers), (2 * 3, 6, 0));
+    assert_eq!((ran.launch.cluster, counters.blocks, counters.warps), ([2, 1, 1], 6, 12));
 }
 
 #[test]

@@ -198,7 +198,8 @@ pub(crate) struct Leak {
 /// The leaks of a lease.
 #[derive(Default)]
 pub(crate) struct Leaks {
-    found: Vec<Leak>,
+    /// By the allocation's number: what is noted twice counts once.
+    found: BTreeMap<u64, Leak>,
     /// Nobody has asked for them yet.
     unread: bool,
 }
@@ -208,8 +209,7 @@ impl Leaks {
     const MOST: usize = 1 << 12;
 
     pub(super) fn add(&mut self, address: u64, allocation: Allocation) {
-        if self.found.len() < Leaks::MOST {
-            self.found.push(Leak { address, allocation });
+        if self.found.len() < Leaks::MOST && self.found.insert(allocation.id, Leak { address, allocation }).is_none() {
             self.unread = true;
         }
     }
@@ -220,6 +220,6 @@ impl Leaks {
             return None;
         }
         self.unread &= !asked;
-        Some(self.found.iter().map(|leak| format!("{}\n", leak.allocation.text(leak.address))).collect())
+        Some(self.found.values().map(|leak| format!("{}\n", leak.allocation.text(leak.address))).collect())
     }
 }
