@@ -13,18 +13,14 @@ use crate::nvrtc;
 pub struct Check {
     /// What sources call it.
     pub name: &'static str,
-    /// What it is reported as; `None` while the engine does not make it.
-    pub kind: Option<FaultKind>,
+    /// What it is reported as.
+    pub kind: FaultKind,
     /// What a report says that tells it from others of its kind.
     pub says: &'static str,
 }
 
 const fn check(name: &'static str, kind: FaultKind, says: &'static str) -> Check {
-    Check { name, kind: Some(kind), says }
-}
-
-const fn awaited(name: &'static str) -> Check {
-    Check { name, kind: None, says: "" }
+    Check { name, kind, says }
 }
 
 /// Every check of a kernel's work.

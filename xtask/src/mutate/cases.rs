@@ -137,9 +137,15 @@ fn fast_rows(pair: (DType, DType), regime: Regime) -> Vec<Case> {
         let k = k as u64;
         let offsets = [[0; 4], [1, 3, 5, 7], [0, 1, 0, 2], [0, 0, 3, 0], [0; 4], [2, 2, 2, 2]][k as usize];
         let spec = Spec { rows: 2, offsets, padding: [(16 - cols % 16) % 16; 4], ..ordinary(pair, cols, 10 + k) };
-        specs.push(Spec { f32_gradient: k % 2 == 0, ..spec.clone() });
+        specs.push(Spec { f32_gradient: k.is_multiple_of(2), ..spec.clone() });
         specs.push(Spec { f32_gradient: k % 2 == 1, mask: MaskForm::None, cutoff: None, ..spec.clone() });
-        specs.push(Spec { f32_gradient: k % 3 == 0, mask: MaskForm::Shared, shared_labels: true, rows: 1, ..spec });
+        specs.push(Spec {
+            f32_gradient: k.is_multiple_of(3),
+            mask: MaskForm::Shared,
+            shared_labels: true,
+            rows: 1,
+            ..spec
+        });
     }
     // A part of the threads has one pack more than the others.
     for turn in 0..long.div_ceil(long.min(threads(regime) * per_pack)) {
@@ -381,7 +387,7 @@ fn exact(pair: (DType, DType), regime: Regime) -> Vec<Case> {
         let seed = 55 + k as u64;
         let epsilon = [0.0, 1e-7][k % 2];
         let spec = Spec { values: Values::Normal(70.0), epsilon, cutoff: None, rows: 2, ..ordinary(pair, cols, seed) };
-        cases.push(Spec { f32_gradient: k % 2 == 0, ..spec.clone() }.case());
+        cases.push(Spec { f32_gradient: k.is_multiple_of(2), ..spec.clone() }.case());
         cases.push(Spec { f32_gradient: k % 2 == 1, mask: MaskForm::None, ..spec.clone() }.case());
         cases.push(Spec { in_place: true, offsets: [0; 4], padding: [0; 4], ..spec }.case());
     }
