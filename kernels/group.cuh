@@ -28,6 +28,8 @@ struct Warp {
     int rank, size;
     __device__ __forceinline__ Warp() : rank(threadIdx.x % 32), size(32) {}
     template <class Op, ReductionUse Use> __device__ __forceinline__ float2 reduce(float2 v) const {
+        // In place, lanes of the exact path store where other lanes have read, and shuffles order no memory.
+        if constexpr (Use == EXACT_SUMS) __syncwarp();
         return reduce_warp<Op>(v);
     }
 };

@@ -13,7 +13,7 @@ const FUNCTIONS: &str = "
 { .reg .b32 %a; ld.param.b32 %a, [x]; neg.s32 %a, %a; st.param.b32 [r], %a; ret; }
 .func (.param .b32 r) shared_sum(.param .b32 x)
 { .reg .b32 %a, %b; .shared .align 4 .b32 cell; ld.param.b32 %a, [x];
-  st.shared.b32 [cell], 7; ld.shared.b32 %b, [cell]; add.s32 %a, %a, %b; st.param.b32 [r], %a; ret; }
+  st.volatile.shared.b32 [cell], 7; ld.volatile.shared.b32 %b, [cell]; add.s32 %a, %a, %b; st.param.b32 [r], %a; ret; }
 .func (.param .b64 r) wide(.param .b64 x) { st.param.b64 [r], 0; ret; }
 .global .align 8 .u64 table[3] = {twice, minus, shared_sum};
 .global .align 8 .u64 other = wide;";
@@ -108,7 +108,7 @@ fn printed(texts: &[(&str, &str)], block: u32, body: &str) -> String {
          mov.u64 %rd7, format; cvta.global.u64 %rd7, %rd7;
          {{ .param .b64 q0; .param .b64 q1; .param .b32 s; st.param.b64 [q0], %rd7; st.param.b64 [q1], %rd8;
          call.uni (s), vprintf, (q0, q1); ld.param.b32 %r2, [s]; }}
-         ld.param.u64 %rd3, [p0]; st.global.u32 [%rd3], %r2;"
+         ld.param.u64 %rd3, [p0]; setp.eq.u32 %p1, %r1, 0; @%p1 st.global.u32 [%rd3], %r2;"
     );
     let out = device.upload(&[0u32]);
     let result = device.launch(&kernel_with(&declarations, &body), 1, block, &[out, 0, 0, 0]);

@@ -281,7 +281,7 @@ fn threads_that_wait_for_ever() {
     fault(device.launch(&text, 4, 64, &[flag, 0, 0, 0]), FaultKind::Deadlock);
     let shared = kernel_with(
         ".shared .align 4 .u32 s;",
-        "st.shared.u32 [s], 0; L: ld.volatile.shared.u32 %r1, [s]; setp.eq.u32 %p1, %r1, 0; @%p1 bra L;",
+        "st.volatile.shared.u32 [s], 0; L: ld.volatile.shared.u32 %r1, [s]; setp.eq.u32 %p1, %r1, 0; @%p1 bra L;",
     );
     fault(device.launch(&shared, 1, 32, &[0; 4]), FaultKind::Deadlock);
 }

@@ -194,7 +194,8 @@ mul.lo.u32 %r2, %r1, {stride};
 mov.u32 %r3, tile;
 add.s32 %r3, %r3, %r2;
 mov.u32 %r4, 0;
-{zero}red.shared.add.u32 [%r3], 1;"
+{zero}bar.sync 0;
+red.shared.add.u32 [%r3], 1;"
         ));
         let counters = device.launch(&text, 1, 32, &[0; 4]).unwrap();
         let stores = shared(stride, 4, zero, 32);
