@@ -164,7 +164,7 @@ pub(super) fn touch_run(
         let uid = piece.uid + ((at - offset) / size) as u64;
         let whole = regular && stop - at == GRANULE && (at - offset).is_multiple_of(size.min(GRANULE));
         let new = piece.cell(uid, parts);
-        if !whole || !quick(view, block, granule, new, piece.touch.act) {
+        if !whole || !quick(view, block, warp, granule, new, piece.touch.act) {
             exact(view, block, warp, piece, (offset, at..stop), (uid, parts, whole))?;
         }
         at = stop;
@@ -174,7 +174,7 @@ pub(super) fn touch_run(
 
 /// A whole granule, if it is plain that the access is in order.
 #[inline(always)]
-fn quick(view: &View<'_>, block: &BlockClock, granule: usize, new: Cell, act: Act) -> bool {
+fn quick(view: &View<'_>, block: &BlockClock, warp: &WarpClock, granule: usize, new: Cell, act: Act) -> bool {
     let calm = |cell: Cell| {
         let before = cell.0 < view.floor;
         let own = cell.uid().wrapping_sub(block.uid) < block.threads && cell.clock() <= block.base();
@@ -189,7 +189,7 @@ fn quick(view: &View<'_>, block: &BlockClock, granule: usize, new: Cell, act: Ac
     match act {
         Act::Read => {
             let known = read.0 == new.0 || calm(read);
-            let next = if known { Some(new) } else { more_readers(view, block, read, new) };
+            let next = if known { Some(new) } else { more_readers(view, block, warp, read, new) };
             match next {
                 Some(next) if next.0 == read.0 => {}
                 Some(next) => reads.store(next.0, Relaxed),
@@ -206,11 +206,15 @@ fn quick(view: &View<'_>, block: &BlockClock, granule: usize, new: Cell, act: Ac
     true
 }
 
-/// The readers of a whole granule with one more, none of which is ordered after another.
+/// The readers of a whole granule, of which a new one is not plainly ordered after the others.
 #[inline(never)]
-fn more_readers(view: &View<'_>, block: &BlockClock, read: Cell, new: Cell) -> Option<Cell> {
+fn more_readers(view: &View<'_>, block: &BlockClock, warp: &WarpClock, read: Cell, new: Cell) -> Option<Cell> {
     if read.parts() == SPLIT || read.0 < view.floor {
         return None;
+    }
+    let after = |byte: usize| ordered(block, warp, new.of_byte(byte).uid(), read.of_byte(byte));
+    if (0..GRANULE).all(after) {
+        return Some(new);
     }
     let lanes = super::LANES as u64;
     let (many, warp) = (read.many(), new.uid() / lanes == read.uid() / lanes);
