@@ -67,6 +67,8 @@ pub struct Config {
     /// [`Traffic`](crate::Traffic). A traced launch runs on one host thread and takes about
     /// four times as long.
     pub trace: bool,
+    /// Operations that a warp may execute before it is given up as one that never ends.
+    pub max_steps: u64,
     /// Whether races are looked for. It costs about a tenth of a launch's time.
     pub races: bool,
     /// What approximate instructions give, of what NVIDIA's manual allows.
@@ -199,6 +201,7 @@ impl Config {
             seed: 0,
             eager: false,
             trace: false,
+            max_steps: 1 << 32,
             races: true,
             approximation: Approximation::Nearest,
             flags: 0,

@@ -114,6 +114,7 @@ mod driver;
 mod inject;
 mod kernel;
 mod records;
+mod schedules;
 mod traffic;
 
 #[doc(hidden)]
@@ -139,4 +140,5 @@ pub use kernel::{Arg, Kernel, Number, Ran, RunError, numbers};
 pub use memory::OutOfMemory;
 pub use ptx::{LoadError, LoadErrorKind};
 pub use records::{KernelRecord, LaunchRecord};
+pub use schedules::schedules;
 pub use traffic::{Accesses, BufferTraffic, Traffic};

@@ -2,7 +2,8 @@
 
 mod ptx_support;
 
-use ptx_support::{Device, HEADER, Random, kernel, kernel_with};
+use ptx_support::{Device, HEADER, Random, fault, kernel, kernel_with};
+use softcuda::{Config, FaultKind};
 
 /// Runs a kernel whose threads each leave a `u32` in `%r0`, with `%r1` the thread's index.
 fn per_thread(block: u32, declarations: &str, body: &str) -> Vec<u32> {
@@ -284,4 +285,15 @@ fn votes_matches_reductions() {
             _ => 4,
         },
     );
+}
+
+#[test]
+fn a_loop_without_end_is_ended() {
+    let device = Device::with(Config { workers: 1, max_steps: 1 << 20, ..Config::capability(9, 0) });
+    let count = |limit: u32| {
+        kernel(&format!("mov.u32 %r1, 0; LOOP: add.u32 %r1, %r1, 1; setp.lt.u32 %p1, %r1, {limit}; @%p1 bra LOOP;"))
+    };
+    device.launch(&count(10_000), 1, 32, &[0; 4]).unwrap();
+    let error = fault(device.launch(&count(u32::MAX), 1, 32, &[0; 4]), FaultKind::Deadlock);
+    assert!(error.detail.contains("more than 1048576 operations"), "{error}");
 }

@@ -99,6 +99,9 @@ impl Block {
                 if let Err((problem, pc)) = run_warp(worker, cluster, warp, turn) {
                     return Err(self.fault(worker.launch, cluster.own(), &problem, index, pc));
                 }
+                if self.warps[index].steps > worker.launch.config.max_steps {
+                    return Err(self.endless(worker.launch, cluster.own(), index));
+                }
                 let moved = self.warps[index].steps != steps;
                 ran |= moved;
                 polled &= !moved || worker.polls > 0;
@@ -230,6 +233,16 @@ impl Block {
         let group = warp.groups.iter().find(|group| group.pc == pc);
         let lane = group.map_or(0, |group| group.mask.trailing_zeros() as usize & 31);
         format!("the member mask {:#010x}, which never come", warp.r.get32(register)[lane])
+    }
+
+    /// The fault of a warp that goes on and on.
+    fn endless(&self, launch: &Launch<'_>, shared: &Shared, warp: usize) -> Fault {
+        let group = self.warps[warp].groups.first();
+        let (pc, lane) = group.map_or((0, 0), |group| (group.pc, group.mask.trailing_zeros() as usize & 31));
+        let steps = launch.config.max_steps;
+        let detail = format!("the warp executed more than {steps} operations (`Config::max_steps`)");
+        let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
+        self.fault(launch, shared, &problem, warp, pc)
     }
 
     /// The fault of a block that waits for others which will never do what it waits for.
