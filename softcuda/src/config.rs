@@ -69,7 +69,7 @@ pub struct Config {
     pub trace: bool,
     /// Operations that a warp may execute before it is given up as one that never ends.
     pub max_steps: u64,
-    /// Whether races are looked for. It costs about a tenth of a launch's time.
+    /// Whether races between threads are looked for.
     pub races: bool,
     /// What approximate instructions give, of what NVIDIA's manual allows.
     pub approximation: Approximation,
