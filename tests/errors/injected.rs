@@ -15,6 +15,10 @@ const COLS: usize = 70;
 const CODE: u32 = 2;
 const NAME: &str = "CUDA_ERROR_OUT_OF_MEMORY";
 
+/// What only names an error. It is called in a run that succeeds where the machine code of a build is refused by the
+/// virtual device, and nothing depends on its answer.
+const NAMES: [&str; 2] = ["cuGetErrorName", "cuGetErrorString"];
+
 /// Losses, gradient and total.
 #[derive(Clone, Debug, PartialEq)]
 struct Answer(Vec<f32>, Vec<f32>, Vec<f32>);
@@ -78,6 +82,9 @@ fn on_a_device<T: Send>(body: impl FnOnce(&Gpu) -> T + Send) -> T {
 /// Fails every call of the functions given, one after the other.
 fn fail_each(tracked: bool, expected: &Answer, calls: &Calls) {
     for (name, &count) in calls {
+        if NAMES.contains(&name.as_str()) {
+            continue;
+        }
         for nth in 1..=count {
             let what = format!("call {nth} of {count} of {name}");
             on_a_device(|gpu| {
@@ -149,7 +156,7 @@ fn calls_at_the_very_end_may_fail() {
 #[test]
 fn every_call_may_fail_for_good() {
     let (_, heard) = on_a_device(|gpu| run(gpu, true, |_| ()).expect("nothing fails"));
-    for (name, &count) in &heard {
+    for (name, &count) in heard.iter().filter(|(name, _)| !NAMES.contains(&name.as_str())) {
         for nth in [1, count] {
             on_a_device(|gpu| {
                 gpu.fail(name, When::From(nth), CODE).expect("it was called, so it exists");
@@ -159,9 +166,17 @@ fn every_call_may_fail_for_good() {
     }
 }
 
-/// Not even when the driver cannot say what its own codes mean.
+/// Not even when the driver cannot say what its own codes mean: what is no error without names is none then, and what
+/// is one stays one.
 #[test]
 fn codes_without_a_name_are_errors_too() {
+    let (expected, _) = on_a_device(|gpu| run(gpu, false, |_| ()).expect("nothing fails"));
+    on_a_device(|gpu| {
+        for name in NAMES {
+            gpu.fail(name, When::From(1), CODE).expect("it exists");
+        }
+        assert_eq!(run(gpu, false, |_| ()).expect("only names are missing").0, expected);
+    });
     on_a_device(|gpu| {
         gpu.fail("cuGetErrorName", When::From(1), 1).expect("it exists");
         gpu.fail("cuGetErrorString", When::From(1), 1).expect("it exists");
