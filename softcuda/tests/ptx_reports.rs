@@ -68,6 +68,12 @@ fn reports_of_kernels() {
 }
 
 #[test]
+fn line_zero_is_no_line() {
+    let (_, text) = report(".loc 1 0 0\ntrap;", 0);
+    assert!(text.contains("trap;") && !text.contains("rows.cu"), "{text}");
+}
+
+#[test]
 fn errors_of_the_host_are_one_line() {
     let device = Device::new();
     let fault: Fault = device.memory.read(16, &mut [0; 4]).unwrap_err();

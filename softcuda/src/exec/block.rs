@@ -139,7 +139,8 @@ impl Block {
         let entry = launch.entry;
         let place = pc as usize;
         let (file, line) = entry.locations.get(place).copied().unwrap_or((0, 0));
-        let source = launch.files.get(&file).map(|name| (name.clone(), line));
+        // Compilers give line 0 to what belongs to no line.
+        let source = launch.files.get(&file).filter(|_| line != 0).map(|name| (name.clone(), line));
         let ptx_line = entry.lines.get(place).copied().unwrap_or(0);
         let ptx_text = launch.text.lines().nth(ptx_line.wrapping_sub(1) as usize);
         let ptx_text = ptx_text.unwrap_or("").trim().replace('\t', " ");
