@@ -48,6 +48,11 @@ const WINDOW_SHIFT: u32 = 44;
 const WINDOWS: u64 = 4096;
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(0);
 
+/// Whether an address is set aside for devices, so that there is never anything of the host's at it.
+pub(crate) fn is_of_devices(address: u64) -> bool {
+    (FIRST_WINDOW..FIRST_WINDOW + (WINDOWS << WINDOW_SHIFT)).contains(&address)
+}
+
 /// There is no room for an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("out of device memory: {requested} bytes asked for, {free} of {limit} free")]
@@ -375,6 +380,18 @@ impl Memory {
             let at = state.live.partition_point(|other| other.base < base);
             Arc::make_mut(&mut state.live).insert(at, allocation);
         }
+    }
+
+    /// Whether an address is, or could become, one of this memory's own.
+    pub(crate) fn could_give(&self, address: u64) -> bool {
+        self.window.contains(&address)
+    }
+
+    /// Whether an address lies in what was freed, and not so long ago that it is forgotten.
+    pub(crate) fn has_freed(&self, address: u64) -> bool {
+        let state = self.state();
+        let below = state.freed.range(..=address).next_back();
+        below.is_some_and(|(base, size)| address - base < *size)
     }
 
     /// Whether an address was reserved and does not exist yet.

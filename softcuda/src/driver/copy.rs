@@ -4,15 +4,16 @@ use std::ffi::{c_uint, c_void};
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 use std::sync::Arc;
 
-use super::memory::{default_stream, pinned_at};
-use super::pinned::{Rows, Watch};
+use super::memory::{default_stream, pages_at, pinned_at};
+use super::pinned::{Pages, Rows, Watch, is_mapped};
 use super::queue::Order;
 use super::state::{Context, DRIVER, Device, Stream};
 use super::status::Status;
 use super::stream::resolve;
 use super::work::Work;
 use super::{Answer, capture, driver, driver_api};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
+use crate::memory::is_of_devices;
 
 /// One end of a copy.
 #[derive(Clone)]
@@ -23,9 +24,9 @@ pub(super) enum End {
     Staged(Arc<Vec<u8>>),
 }
 
-/// The caller's memory.
-#[derive(Clone, Copy)]
-pub(super) struct HostAddress(*mut u8);
+/// The caller's memory, and what keeps it mapped if it was allocated here.
+#[derive(Clone)]
+pub(super) struct HostAddress(*mut u8, Option<Arc<Pages>>);
 
 // SAFETY: the caller of a copy vouches for the memory until the copy is done, on whatever thread.
 unsafe impl Send for HostAddress {}
@@ -34,22 +35,28 @@ unsafe impl Sync for HostAddress {}
 
 impl End {
     fn host(address: *const c_void) -> End {
-        End::Host(HostAddress(address.cast_mut().cast()))
+        End::Host(HostAddress(address.cast_mut().cast(), pages_at(address as usize)))
     }
 
-    /// A device address, of whichever device: with no owner the near one words the refusal.
+    /// A device address, of whichever device: with no owner the one that had it words the refusal.
     fn device(address: u64, near: &Arc<Device>) -> End {
-        End::Device(DRIVER.owner_of(address, near).unwrap_or_else(|| near.clone()), address)
+        let owner = DRIVER.owner_of(address, near).or_else(|| DRIVER.former_owner_of(address));
+        End::Device(owner.unwrap_or_else(|| near.clone()), address)
     }
 
-    /// Under unified addressing an address that is in no device's memory is the host's. So is a
-    /// wild one, and host pointers are the caller's responsibility.
+    /// Under unified addressing an address that is in no device's memory is the host's, unless it
+    /// is one that only devices have, or of managed or pinned memory that is gone: as the device's
+    /// it is refused, with what it was.
     fn unified(address: u64, near: &Arc<Device>) -> End {
         // Pinned memory is among what its device reaches, but it is the host's.
-        let owner = if pinned_at(address as usize).is_some() { None } else { DRIVER.owner_of(address, near) };
-        match owner {
-            Some(owner) => End::Device(owner, address),
-            None => End::host(address as *const c_void),
+        if pinned_at(address as usize).is_some() {
+            return End::host(address as *const c_void);
+        }
+        let gone = |address| DRIVER.former_owner_of(address).is_some() && !is_mapped(address as usize, 1);
+        if is_of_devices(address) || DRIVER.owner_of(address, near).is_some() || gone(address) {
+            End::device(address, near)
+        } else {
+            End::host(address as *const c_void)
         }
     }
 }
@@ -100,7 +107,22 @@ impl Transfer {
         for side in [&self.to, &self.from] {
             let span = self.span(side)?;
             match &side.end {
-                End::Host(HostAddress(start)) if start.is_null() => return Err(Status::INVALID_VALUE),
+                &End::Host(HostAddress(start, _)) if start.is_null() => return Err(Status::INVALID_VALUE),
+                &End::Host(HostAddress(start, _)) if is_of_devices(start as u64) => {
+                    let reason = format!("copy: {start:p} is a device's address, and one of the host's is asked for");
+                    return Err(near.refuse(Status::INVALID_VALUE, reason));
+                }
+                // Memory of the host's own can go on behind what it registered; what was allocated
+                // here ends where it ends.
+                &End::Host(HostAddress(start, Some(_))) if self.pinned(side).is_none() => {
+                    let reason =
+                        format!("copy: {span} bytes at {start:p} go beyond the end of the pinned memory there");
+                    return Err(near.refuse(Status::INVALID_VALUE, reason));
+                }
+                &End::Host(HostAddress(start, _)) if !is_mapped(start as usize, self.width) => {
+                    let reason = format!("copy: no {} bytes of the host's memory at {start:p}", self.width);
+                    return Err(near.refuse(Status::INVALID_VALUE, reason));
+                }
                 End::Device(owner, address) => {
                     let known = owner.memory.check(*address, span as u64, "copy");
                     known.map_err(|fault| near.refuse(Status::INVALID_VALUE, fault))?;
@@ -123,7 +145,7 @@ impl Transfer {
 
     /// The rows of a side in pinned host memory.
     fn pinned(&self, side: &Side) -> Option<Rows> {
-        let End::Host(HostAddress(start)) = side.end else { return None };
+        let End::Host(HostAddress(start, _)) = side.end else { return None };
         let (base, bytes, ..) = pinned_at(start as usize)?;
         let span = self.span(side).ok()?;
         let Transfer { width, height, depth, .. } = *self;
@@ -146,7 +168,7 @@ impl Transfer {
         let bytes = self.width.checked_mul(self.height).and_then(|plane| plane.checked_mul(self.depth));
         let mut staged = Vec::new();
         staged.try_reserve_exact(bytes.ok_or(Status::INVALID_VALUE)?).map_err(|_| Status::OUT_OF_MEMORY)?;
-        if let End::Host(HostAddress(start)) = self.from.end {
+        if let End::Host(HostAddress(start, _)) = self.from.end {
             for (_, from) in self.rows() {
                 // SAFETY: the caller vouches for the rows of the source.
                 staged.extend_from_slice(unsafe { from_raw_parts(start.wrapping_add(from), self.width) });
@@ -170,12 +192,20 @@ impl Transfer {
     }
 
     /// Copies. The host's memory is valid: pageable memory is waited for by the caller, pinned
-    /// memory is not freed before its context's work is done, and graphs are their owner's care.
+    /// memory is held on to, and what else graphs use is their owner's care.
     pub(super) fn run(&self) -> Result<(), Fault> {
         let width = self.width;
+        for side in [&self.to, &self.from] {
+            if let &End::Host(HostAddress(start, Some(ref pages))) = &side.end
+                && pages.are_freed()
+            {
+                let detail = format!("a copy uses the pinned memory at {start:p}, which was freed");
+                return Err(Fault::of_host(FaultKind::UseAfterFree, start as u64, detail));
+            }
+        }
         for (to_offset, from_offset) in self.rows() {
             match (&self.to.end, &self.from.end) {
-                (End::Device(device, to), End::Host(HostAddress(from))) => {
+                (End::Device(device, to), End::Host(HostAddress(from, _))) => {
                     // SAFETY: see above.
                     let bytes = unsafe { from_raw_parts(from.wrapping_add(from_offset), width) };
                     device.memory.write(to + to_offset as u64, bytes)?;
@@ -183,7 +213,7 @@ impl Transfer {
                 (End::Device(device, to), End::Staged(from)) => {
                     device.memory.write(to + to_offset as u64, &from[from_offset..from_offset + width])?;
                 }
-                (End::Host(HostAddress(to)), End::Device(device, from)) => {
+                (End::Host(HostAddress(to, _)), End::Device(device, from)) => {
                     // SAFETY: see above; nobody else uses the destination until the copy is done.
                     let bytes = unsafe { from_raw_parts_mut(to.wrapping_add(to_offset), width) };
                     device.memory.read(from + from_offset as u64, bytes)?;
@@ -191,7 +221,7 @@ impl Transfer {
                 (End::Device(to_device, to), End::Device(from_device, from)) => {
                     between(to_device, to + to_offset as u64, from_device, from + from_offset as u64, width)?;
                 }
-                (End::Host(HostAddress(to)), End::Host(HostAddress(from))) => {
+                (End::Host(HostAddress(to, _)), End::Host(HostAddress(from, _))) => {
                     let (to, from) = (to.wrapping_add(to_offset), from.wrapping_add(from_offset));
                     // SAFETY: see above; `copy` allows the two to overlap.
                     unsafe { std::ptr::copy(from, to, width) };
@@ -338,7 +368,7 @@ impl Transfer {
     pub(super) fn request(&self) -> Copy3D {
         let side = |side: &Side| {
             let (kind, host, device) = match &side.end {
-                End::Host(HostAddress(start)) => (1, start.cast::<c_void>(), 0),
+                End::Host(HostAddress(start, _)) => (1, start.cast::<c_void>(), 0),
                 End::Device(_, address) => (2, std::ptr::null_mut(), *address),
                 End::Staged(_) => (1, std::ptr::null_mut(), 0),
             };

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
+use super::pinned::{Pages, is_mapped};
 use super::state::{Context, DRIVER, Device, Pinned, Stream, current, lock};
 use super::status::Status;
 use super::stream::resolve;
@@ -150,36 +151,19 @@ pub(super) fn default_stream() -> Answer<Arc<Stream>> {
     resolve(std::ptr::null_mut())
 }
 
-/// Zeroed pages. Like the system's own they take memory when they are touched.
-fn pages(bytes: usize) -> Answer<*mut u8> {
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: an anonymous mapping at an address of the system's choice touches nothing that exists.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind | libc::MAP_NORESERVE, -1, 0) };
-    if start == libc::MAP_FAILED { Err(Status::OUT_OF_MEMORY) } else { Ok(start.cast()) }
-}
-
-/// Gives pages back.
-///
-/// # Safety
-/// They came from [`pages`] with this size, and nobody uses them any more.
-unsafe fn give_back(start: *mut u8, bytes: usize) {
-    // SAFETY: as the caller vouches.
-    unsafe { libc::munmap(start.cast(), bytes) };
-}
-
 /// Enters host memory among what the driver knows, and lets the context's device use it.
-fn pin(context: &Context, start: *mut u8, bytes: usize, flags: c_uint, owned: bool) -> Answer {
+fn pin(context: &Context, start: *mut u8, bytes: usize, flags: c_uint, pages: Option<Pages>) -> Answer {
     let device = &context.device;
     device.memory.map_host(start, bytes as u64).map_err(|error| device.refuse(Status::OUT_OF_MEMORY, error))?;
-    let device = Arc::downgrade(device);
-    lock(&DRIVER.pinned).insert(start as usize, Pinned { bytes, context: context.handle, flags, owned, device });
+    let (device, pages) = (Arc::downgrade(device), pages.map(Arc::new));
+    lock(&DRIVER.pinned).insert(start as usize, Pinned { bytes, context: context.handle, flags, pages, device });
     Ok(())
 }
 
 /// Takes it out again, if it is there and was pinned in this way.
 fn unpin(address: *mut c_void, owned: bool) -> Option<Pinned> {
     let mut pinned = lock(&DRIVER.pinned);
-    pinned.get(&(address as usize)).filter(|block| block.owned == owned)?;
+    pinned.get(&(address as usize)).filter(|block| block.pages.is_some() == owned)?;
     let block = pinned.remove(&(address as usize))?;
     drop(pinned);
     if let Some(device) = block.device.upgrade() {
@@ -193,12 +177,9 @@ fn allocate_host(out: *mut *mut c_void, bytes: usize, flags: c_uint) -> Answer {
     if bytes == 0 || out.is_null() {
         return Err(Status::INVALID_VALUE);
     }
-    let start = pages(bytes)?;
-    if let Err(status) = pin(&context, start, bytes, flags, true) {
-        // SAFETY: made above, and handed out to nobody.
-        unsafe { give_back(start, bytes) };
-        return Err(status);
-    }
+    let pages = Pages::new(bytes)?;
+    let start = pages.start();
+    pin(&context, start, bytes, flags, Some(pages))?;
     // SAFETY: the caller of the exported function vouches for `out`.
     unsafe { put(out, start.cast::<c_void>()) }
 }
@@ -222,6 +203,13 @@ pub(super) fn pinned_blocks(addresses: impl Iterator<Item = usize>) -> Vec<(usiz
         (address - base < block.bytes).then_some((*base, block.bytes))
     };
     addresses.filter_map(block).collect()
+}
+
+/// The pages that a host address lies in, if they were allocated here.
+pub(super) fn pages_at(address: usize) -> Option<Arc<Pages>> {
+    let pinned = lock(&DRIVER.pinned);
+    let (base, block) = pinned.range(..=address).next_back()?;
+    block.pages.clone().filter(|_| address - base < block.bytes)
 }
 
 /// The pinned block that contains a host address: its base, size, context and flags.
@@ -339,8 +327,8 @@ driver_api! {
         driver()?;
         settle_uses(address as usize);
         let block = unpin(address, true).ok_or(Status::INVALID_VALUE)?;
-        // Made by `allocate_host`, and no longer in the table.
-        give_back(address.cast::<u8>(), block.bytes);
+        // A graph may still have copies from or to it.
+        block.pages.iter().for_each(|pages| pages.set_freed());
         Ok(())
     }
 
@@ -351,6 +339,10 @@ driver_api! {
         }
         let start = address as usize;
         let end = start.checked_add(bytes).ok_or(Status::INVALID_VALUE)?;
+        if !is_mapped(start, bytes) {
+            let reason = format!("cuMemHostRegister: no memory of the host's at {start:#x} to {end:#x}");
+            return Err(context.device.refuse(Status::INVALID_VALUE, reason));
+        }
         let known = {
             let pinned = lock(&DRIVER.pinned);
             // The blocks are disjoint, so only the last one that begins before the end can overlap.
@@ -360,7 +352,7 @@ driver_api! {
         if known {
             return Err(Status::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        pin(&context, address.cast(), bytes, flags, false)
+        pin(&context, address.cast(), bytes, flags, None)
     }
 
     fn cuMemHostUnregister(address: *mut c_void) {

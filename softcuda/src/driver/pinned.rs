@@ -8,13 +8,71 @@
 //! function that could do anything, is still to run at submission, the copy is not watched.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 
+use super::Answer;
 use super::state::{Context, lock};
+use super::status::Status;
 use crate::memory::{fill_bytes, load_bytes};
 
 /// Fills destinations until they are written.
 const POISON: u8 = 0xB5;
+
+/// Pinned memory that was allocated here. Copies that use it hold on to it: one in a graph, which
+/// can run long after the host has freed the memory, finds it out then.
+pub(crate) struct Pages {
+    start: *mut u8,
+    bytes: usize,
+    freed: AtomicBool,
+}
+
+// SAFETY: the pages belong to no thread; who uses them answers for that.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Zeroed pages. Like the system's own they take memory when they are touched.
+    pub(super) fn new(bytes: usize) -> Answer<Pages> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: an anonymous mapping at an address of the system's choice touches nothing that exists.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind | libc::MAP_NORESERVE, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(Status::OUT_OF_MEMORY);
+        }
+        Ok(Pages { start: start.cast(), bytes, freed: AtomicBool::new(false) })
+    }
+
+    pub(super) fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    /// The host has freed them.
+    pub(super) fn set_freed(&self) {
+        self.freed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn are_freed(&self) -> bool {
+        self.freed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this size, and nobody holds on to them any more.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// Whether the host has something mapped at all pages of a range.
+pub(super) fn is_mapped(start: usize, bytes: usize) -> bool {
+    // SAFETY: it answers a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let offset = start % page;
+    // SAFETY: with this flag the system looks whether the pages are mapped, and does nothing else.
+    unsafe { libc::msync((start - offset) as *mut libc::c_void, bytes.saturating_add(offset), libc::MS_ASYNC) == 0 }
+}
 
 /// Uses of host memory by work that has not run.
 #[derive(Default)]

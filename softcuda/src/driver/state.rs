@@ -15,6 +15,7 @@ use super::history::{Death, Freed, History, Leaks, Object};
 use super::library::{Kernel, Library};
 use super::linker::Link;
 use super::managed::Advice;
+use super::pinned::Pages;
 use super::queue::{Mark, Order};
 use super::status::Status;
 use super::{Answer, driver};
@@ -222,6 +223,14 @@ impl Driver {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let mut devices = slots.iter().filter_map(|(_, device)| device.as_ref());
         devices.find(|device| device.memory.range_of(address).is_some()).cloned()
+    }
+
+    /// The device that an address which is nobody's once belonged to, to word a refusal.
+    pub(crate) fn former_owner_of(&self, address: u64) -> Option<Arc<Device>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let devices = || slots.iter().filter_map(|(_, device)| device.as_ref());
+        let freed = devices().find(|device| device.memory.has_freed(address));
+        freed.or_else(|| devices().find(|device| device.memory.could_give(address))).cloned()
     }
 
     /// A live context.
@@ -735,8 +744,8 @@ pub(crate) struct Pinned {
     pub(crate) bytes: usize,
     pub(crate) context: u64,
     pub(crate) flags: u32,
-    /// Allocated here, rather than registered by the caller.
-    pub(crate) owned: bool,
+    /// What was allocated here; nothing if the caller registered memory of its own.
+    pub(crate) pages: Option<Arc<Pages>>,
     /// The device whose kernels can use it, unless its lease has ended.
     pub(crate) device: Weak<Device>,
 }
