@@ -104,6 +104,10 @@ impl FaultKind {
             FaultKind::ReadOnlyViolation => {
                 "load it without __ldg and const __restrict__, or write it in an earlier launch"
             }
+            FaultKind::Race => {
+                "let the threads meet at a barrier between the two (__syncthreads, or __syncwarp within a warp); blocks \
+                 need a release and an acquire, or atomic operations on both sides"
+            }
             FaultKind::MissingWait => {
                 "wait for the copy (cp.async.wait_group, or its mbarrier), then let the threads meet at a barrier"
             }
@@ -133,6 +137,17 @@ pub struct AccessInfo {
     pub bytes: u32,
 }
 
+/// Where an operation is in the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Line of the PTX text, from 1; 0 where there is none.
+    pub ptx_line: u32,
+    /// That line's text.
+    pub ptx_text: String,
+    /// File and line of the source, where the PTX carries `.loc` directives.
+    pub source: Option<(String, u32)>,
+}
+
 /// An error of a kernel, with the place that made it.
 ///
 /// For operations of the host on device memory `kernel` is empty and `ptx_line` is 0.
@@ -158,6 +173,8 @@ pub struct Fault {
     pub source: Option<(String, u32)>,
     /// What exactly happened.
     pub detail: String,
+    /// For a race, and what is like one: where the earlier of the two accesses is.
+    pub earlier: Option<Place>,
 }
 
 impl Fault {
@@ -174,6 +191,7 @@ impl Fault {
             ptx_text: String::new(),
             source: None,
             detail,
+            earlier: None,
         }
     }
 }
@@ -227,6 +245,12 @@ impl fmt::Display for Fault {
             write!(out, "{}: ", self.kind.text())?;
         }
         write!(out, "{}", self.detail)?;
+        if let Some(Place { ptx_line, ptx_text, source }) = &self.earlier {
+            write!(out, "\n{MARGIN}     the earlier access is at PTX line {ptx_line}: {ptx_text}")?;
+            if let Some((file, line)) = source {
+                write!(out, "\n{MARGIN}     in {file}:{line}")?;
+            }
+        }
         if let Some(hint) = self.kind.hint() {
             write!(out, "\n{MARGIN}     hint: {hint}")?;
         }

@@ -157,8 +157,8 @@ impl Allocation {
         // SAFETY: from that offset on, the mapping holds the shadow bytes and the other parts.
         let at = |offset: u64| unsafe { start.add(shadow + offset as usize) };
         let Allocation { base, size, read_only, .. } = *self;
-        let (writes, reads) = (at(parts.writes).cast(), at(parts.reads).cast());
-        Window { base, size, data, shadow: at(0), regions: at(parts.regions), writes, reads, read_only }
+        let (writes, reads, sites) = (at(parts.writes).cast(), at(parts.reads).cast(), at(parts.sites).cast());
+        Window { base, size, data, shadow: at(0), regions: at(parts.regions), writes, reads, sites, read_only }
     }
 }
 
@@ -169,6 +169,8 @@ struct Parts {
     /// Who wrote and who read last, a cell for each [`GRANULE`] bytes.
     writes: u64,
     reads: u64,
+    /// Which instructions did: a number for each cell.
+    sites: u64,
     end: u64,
 }
 
@@ -176,8 +178,9 @@ impl Parts {
     fn of(size: u64) -> Parts {
         let regions = size.next_multiple_of(8);
         let writes = (regions + (size >> REGION_SHIFT) + 1).next_multiple_of(8);
-        let cells = 8 * size.div_ceil(GRANULE);
-        Parts { regions, writes, reads: writes + cells, end: writes + 2 * cells }
+        let granules = size.div_ceil(GRANULE);
+        let (reads, sites) = (writes + 8 * granules, writes + 16 * granules);
+        Parts { regions, writes, reads, sites, end: sites + 4 * granules }
     }
 }
 
@@ -193,6 +196,8 @@ pub(crate) struct Window {
     /// Cells of the race detector, see [`GRANULE`].
     pub(crate) writes: *const AtomicU64,
     pub(crate) reads: *const AtomicU64,
+    /// Those of all writes, then those of all reads.
+    pub(crate) sites: *const AtomicU16,
     pub(crate) read_only: bool,
 }
 

@@ -417,6 +417,83 @@ fn the_report_names_both_threads() {
     assert_eq!(fault.detail, expected);
 }
 
+/// The two instructions of a race, in their order, with their source lines.
+fn both_places(cluster: bool, body: &str) -> [(String, u32); 2] {
+    let device = Device::new();
+    let buffer = device.upload(&[0u32; 64]);
+    let body = format!("{PROLOGUE} st.shared.u32 [%r11], 0; {body}");
+    let text = kernel_with(".file 1 \"rows.cu\"\n.shared .align 16 .b8 tile[1024];", &body);
+    let result = match cluster {
+        true => device.launch_clusters(&text, (2, 2, 64), &[buffer, buffer, 0, 0]),
+        false => device.launch(&text, 2, 64, &[buffer, buffer, 0, 0]),
+    };
+    let fault = result.expect_err(&body);
+    assert_eq!(fault.kind, FaultKind::Race, "{fault}");
+    let earlier = fault.earlier.clone().unwrap_or_else(|| panic!("{fault}"));
+    [(earlier.ptx_text, earlier.source), (fault.ptx_text, fault.source)].map(|(text, source)| {
+        let (file, line) = source.unwrap();
+        assert_eq!(file, "rows.cu");
+        (text, line)
+    })
+}
+
+#[test]
+fn the_report_names_both_instructions() {
+    for (first, second) in [("ld", "st"), ("st", "ld"), ("st", "st")] {
+        let access = |guard: &str, f: &str, space: &str, at: &str| match f {
+            "ld" => format!("{guard} ld{space}.u32 %r20, {at};"),
+            _ => format!("{guard} st{space}.u32 {at}, %r1;"),
+        };
+        // A second warp, a second block, and a second block of the cluster: elsewhere each has other accesses.
+        let other = "st.shared.u32 [%r11+512], %r1; ld.shared.u32 %r21, [%r11+512];";
+        // Who comes last to a barrier goes on first.
+        let warp = (".shared", "setp.eq.u32 %p6, %r1, 32; mov.pred %p5, %p1; @!%p6 bra NEXT;", "[tile]", "[tile]");
+        let block = (
+            ".global",
+            "setp.eq.u32 %p5, %r2, 1; and.pred %p5, %p5, %p1; and.pred %p6, %p1, %p2; @!%p6 bra NEXT;",
+            "[%rd1]",
+            "[%rd1]",
+        );
+        let peer = (
+            ".shared::cluster",
+            "setp.eq.u32 %p6, %r2, 1; and.pred %p6, %p6, %p1; and.pred %p5, %p1, %p2;
+            mapa.shared::cluster.u32 %r30, %r10, 1; @!%p6 bra NEXT;",
+            "[tile]",
+            "[%r30]",
+        );
+        for (space, choose, here, there) in [warp, block, peer] {
+            let near = if space == ".global" { space } else { ".shared" };
+            let (a, b) = (access("", first, near, here), access("@%p5", second, space, there));
+            let cluster = space == ".shared::cluster";
+            let meet = if cluster { "barrier.cluster.arrive; barrier.cluster.wait;" } else { "bar.sync 0;" };
+            let body = format!(
+                "{meet}\n{choose}\n.loc 1 10 1\n{a}\n.loc 1 11 1\nNEXT: {other}\n.loc 1 20 1\n{b}\n.loc 1 30 1\n{meet}"
+            );
+            let expected = [(a.trim().to_owned(), 10), (b.trim().to_owned(), 20)];
+            assert_eq!(both_places(cluster, &body), expected, "{body}");
+        }
+    }
+}
+
+/// Parts of 16 bytes that different instructions touch have each their own.
+#[test]
+fn the_report_tells_parts_of_a_granule_apart() {
+    let stores = "setp.eq.u32 %p6, %r1, 32;\n@!%p6 bra NEXT;\n.loc 1 5 1\nst.shared.u32 [tile], %r1;\n.loc 1 6 1\nst.shared.u64 [tile+8], %rd1;
+        .loc 1 7 1\nst.shared.u8 [tile+4], %r1;\nNEXT: mov.pred %p5, %p1;\n.loc 1 9 1\n";
+    for (read, line) in [
+        ("ld.shared.u8 %r20, [tile+3];", 5),
+        ("ld.shared.u32 %r20, [tile+8];", 6),
+        ("ld.shared.u8 %r20, [tile+4];", 7),
+        ("ld.shared.v4.u32 {%r20, %r21, %r22, %r23}, [tile];", 5),
+        ("ld.shared.u64 %rd20, [tile+8];", 6),
+    ] {
+        let [(_, found), (text, 9)] = both_places(false, &format!("bar.sync 0; {stores} @%p5 {read}")) else {
+            panic!("the wrong line for {read}")
+        };
+        assert_eq!((found, text), (line, format!("@%p5 {read}")));
+    }
+}
+
 #[test]
 fn races_are_looked_for_only_if_asked() {
     let mut device = Device::new();

@@ -1,6 +1,6 @@
 //! Blocks: the warps that share memory and barriers, and in what order they run.
 
-use crate::fault::{AccessInfo, Fault, FaultKind};
+use crate::fault::{AccessInfo, Fault, FaultKind, Place};
 use crate::lower::op::{Access, Inst, NONE, Op, Reg};
 use crate::ptx::Space;
 
@@ -137,24 +137,19 @@ impl Block {
     /// A fault at an operation of a warp.
     pub(super) fn fault(&self, launch: &Launch<'_>, shared: &Shared, problem: &Problem, warp: usize, pc: u32) -> Fault {
         let entry = launch.entry;
-        let place = pc as usize;
-        let (file, line) = entry.locations.get(place).copied().unwrap_or((0, 0));
-        // Compilers give line 0 to what belongs to no line.
-        let source = launch.files.get(&file).filter(|_| line != 0).map(|name| (name.clone(), line));
-        let ptx_line = entry.lines.get(place).copied().unwrap_or(0);
-        let ptx_text = launch.text.lines().nth(ptx_line.wrapping_sub(1) as usize);
-        let ptx_text = ptx_text.unwrap_or("").trim().replace('\t', " ");
+        let Place { ptx_line, ptx_text, source } = place(launch, pc);
         Fault {
             kind: problem.kind,
             kernel: entry.name.clone(),
             block: shared.block,
             thread: self.warps[warp].thread(launch, problem.lane),
             address: problem.address,
-            access: entry.code.get(place).and_then(|inst| access_info(&inst.op, &self.warps[warp], problem.lane)),
+            access: entry.code.get(pc as usize).and_then(|inst| access_info(&inst.op, &self.warps[warp], problem.lane)),
             ptx_line,
             ptx_text,
             source,
             detail: problem.detail.clone(),
+            earlier: problem.earlier.map(|pc| place(launch, pc)),
         }
     }
 
@@ -168,7 +163,7 @@ impl Block {
         let of_warp = waiting.iter().find(|(_, group)| group.state == State::Sync);
         let Some(&(warp, group)) = of_warp.or(waiting.first()) else {
             let detail = "no thread can go on".to_owned();
-            let problem = Problem { kind: FaultKind::Deadlock, lane: 0, address: 0, detail };
+            let problem = Problem::new(FaultKind::Deadlock, 0, 0, detail);
             return self.fault(launch, shared, &problem, 0, 0);
         };
         let places: std::collections::BTreeSet<u32> =
@@ -213,7 +208,7 @@ impl Block {
             _ => (FaultKind::Deadlock, format!("{threads} threads are at a barrier that needs more")),
         };
         let lane = group.mask.trailing_zeros() as usize & 31;
-        let problem = Problem { kind, lane, address: 0, detail: format!("{what}; {situation}") };
+        let problem = Problem::new(kind, lane, 0, format!("{what}; {situation}"));
         self.fault(launch, shared, &problem, warp, group.pc)
     }
 
@@ -242,7 +237,7 @@ impl Block {
         let (pc, lane) = group.map_or((0, 0), |group| (group.pc, group.mask.trailing_zeros() as usize & 31));
         let steps = launch.config.max_steps;
         let detail = format!("the warp executed more than {steps} operations (`Config::max_steps`)");
-        let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
+        let problem = Problem::new(FaultKind::Deadlock, lane, 0, detail);
         self.fault(launch, shared, &problem, warp, pc)
     }
 
@@ -255,9 +250,20 @@ impl Block {
         });
         let mut detail = "the threads poll memory that nothing changes any more".to_owned();
         reasons.iter().for_each(|reason| detail.extend(["; ", reason]));
-        let problem = Problem { kind: FaultKind::Deadlock, lane, address: 0, detail };
+        let problem = Problem::new(FaultKind::Deadlock, lane, 0, detail);
         self.fault(launch, shared, &problem, warp, pc)
     }
+}
+
+/// Where an operation is in the program.
+fn place(launch: &Launch<'_>, pc: u32) -> Place {
+    let entry = launch.entry;
+    let (file, line) = entry.locations.get(pc as usize).copied().unwrap_or((0, 0));
+    // Compilers give line 0 to what belongs to no line.
+    let source = launch.files.get(&file).filter(|_| line != 0).map(|name| (name.clone(), line));
+    let ptx_line = entry.lines.get(pc as usize).copied().unwrap_or(0);
+    let ptx_text = launch.text.lines().nth(ptx_line.wrapping_sub(1) as usize);
+    Place { ptx_line, ptx_text: ptx_text.unwrap_or("").trim().replace('\t', " "), source }
 }
 
 /// What access to memory an operation makes for a lane.

@@ -24,12 +24,14 @@ pub(super) struct Problem {
     pub(super) lane: usize,
     pub(super) address: u64,
     pub(super) detail: String,
+    /// Place of an earlier operation that it is about as well.
+    pub(super) earlier: Option<u32>,
 }
 
 impl Problem {
     #[cold]
     pub(super) fn new(kind: FaultKind, lane: usize, address: u64, detail: String) -> Box<Problem> {
-        Box::new(Problem { kind, lane, address, detail })
+        Box::new(Problem { kind, lane, address, detail, earlier: None })
     }
 }
 

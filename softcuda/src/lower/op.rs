@@ -715,6 +715,21 @@ pub enum Op {
     Nop,
 }
 
+impl Op {
+    /// The number of its access to memory; that of the source where it has two.
+    pub fn site(&self) -> Option<u32> {
+        match self {
+            Op::Load(access) | Op::Store(access) => Some(access.site),
+            Op::Atom(atom) => Some(atom.at.site),
+            Op::CpAsync(copy) => Some(copy.from.site),
+            Op::BulkCopy(copy) => Some(copy.from.site),
+            Op::StoreAsync(store) => Some(store.to.site),
+            Op::Mbarrier(mbarrier) => Some(mbarrier.at.site),
+            _ => None,
+        }
+    }
+}
+
 /// An operation with its guard and class.
 #[derive(Clone, Debug)]
 pub struct Inst {

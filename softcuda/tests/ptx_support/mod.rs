@@ -66,13 +66,7 @@ impl Device {
         (grid, cluster, block): (u32, u32, u32),
         params: &[u64],
     ) -> Result<Counters, Fault> {
-        let module = Module::load(text, &self.memory).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        let name = module.entries().next().unwrap().to_owned();
-        let shape =
-            LaunchShape { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [cluster, 1, 1], dynamic_shared: 0 };
-        let bytes: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
-        let entry = module.entry(&name).unwrap();
-        measure(&module, entry, &shape, &bytes, &self.memory, &self.config).map(|measured| measured.counters)
+        self.measure_clusters(text, (grid, cluster, block, 0), params).map(|measured| measured.counters)
     }
 
     /// The same, with the traffic if the configuration asks for it.
@@ -82,9 +76,18 @@ impl Device {
         (grid, block, dynamic_shared): (u32, u32, u32),
         params: &[u64],
     ) -> Result<Measured, Fault> {
+        self.measure_clusters(text, (grid, 1, block, dynamic_shared), params)
+    }
+
+    pub fn measure_clusters(
+        &self,
+        text: &str,
+        (grid, cluster, block, dynamic_shared): (u32, u32, u32, u32),
+        params: &[u64],
+    ) -> Result<Measured, Fault> {
         let module = Module::load(text, &self.memory).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let name = module.entries().next().unwrap().to_owned();
-        let shape = LaunchShape { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [1, 1, 1], dynamic_shared };
+        let shape = LaunchShape { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [cluster, 1, 1], dynamic_shared };
         let bytes: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
         let entry = module.entry(&name).unwrap();
         measure(&module, entry, &shape, &bytes, &self.memory, &self.config)

@@ -4,7 +4,7 @@
 //! names one thread, or neighbours that each touched an equal part, as the lanes of a warp do;
 //! where that does not describe it the cell points to a list by bytes in the [`Table`].
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use super::clock::{BlockClock, WarpClock};
 use super::table::{Split, Table};
@@ -28,6 +28,14 @@ const SPLIT: u64 = 7;
 const OF_WARP: u64 = 1;
 const OF_BLOCK: u64 = 2;
 const OF_BLOCKS: u64 = 3;
+
+/// Beside each cell is the number of the instruction that it tells of, plus one; 0 if that is not known.
+pub(super) fn mark(site: u32) -> u16 {
+    u16::try_from(site + 1).ok().filter(|&mark| mark != MIXED).unwrap_or(0)
+}
+
+/// Bytes of the granule were touched by several instructions, which the table has.
+const MIXED: u16 = u16::MAX;
 
 /// A cell, taken apart.
 #[derive(Clone, Copy)]
@@ -83,15 +91,28 @@ pub(super) struct Conflict {
     pub(super) by: u64,
     /// The thread, or one of several, that came before.
     pub(super) other: u64,
-    pub(super) several: bool,
+    pub(super) several: Several,
     pub(super) wrote: bool,
     pub(super) strong: bool,
+    /// The [`mark`] of its instruction; that of the last of several.
+    pub(super) mark: u16,
+}
+
+/// How many threads a cell tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Several {
+    One,
+    OfWarp,
+    OfBlock,
+    OfBlocks,
 }
 
 /// The cells of an allocation, or of a block's shared memory.
 pub(super) struct View<'a> {
     writes: *const AtomicU64,
     reads: *const AtomicU64,
+    write_marks: *const AtomicU16,
+    read_marks: *const AtomicU16,
     table: &'a Table,
     /// Tells the granules of one view from those of another in the same table.
     base: u64,
@@ -102,11 +123,12 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(
         (writes, reads): (*const AtomicU64, *const AtomicU64),
+        (write_marks, read_marks): (*const AtomicU16, *const AtomicU16),
         table: &'a Table,
         base: u64,
         floor: u64,
     ) -> View<'a> {
-        View { writes, reads, table, base, floor: floor << UID_SHIFT }
+        View { writes, reads, write_marks, read_marks, table, base, floor: floor << UID_SHIFT }
     }
 
     #[inline(always)]
@@ -119,6 +141,34 @@ impl<'a> View<'a> {
     fn read(&self, granule: usize) -> &AtomicU64 {
         // SAFETY: as above.
         unsafe { &*self.reads.add(granule) }
+    }
+}
+
+impl View<'_> {
+    #[inline(always)]
+    fn mark(&self, granule: usize, act: Act) -> &AtomicU16 {
+        let marks = if act == Act::Read { self.read_marks } else { self.write_marks };
+        // SAFETY: as above.
+        unsafe { &*marks.add(granule) }
+    }
+
+    /// Marks granules, four at once where they can be.
+    #[inline(always)]
+    fn mark_run(&self, granules: std::ops::Range<usize>, act: Act, mark: u16) {
+        let mut at = granules.start;
+        while at < granules.end {
+            let one = self.mark(at, act);
+            let place: *const AtomicU16 = one;
+            if granules.end - at >= 4 && place.cast::<AtomicU64>().is_aligned() {
+                // SAFETY: four marks that are there, aligned to the size of all.
+                let four = unsafe { &*place.cast::<AtomicU64>() };
+                four.store(u64::from(mark) * 0x0001_0001_0001_0001, Relaxed);
+                at += 4;
+            } else {
+                one.store(mark, Relaxed);
+                at += 1;
+            }
+        }
     }
 }
 
@@ -157,7 +207,9 @@ pub(super) fn touch_run(
     let regular = size.is_power_of_two();
     let parts = if size >= GRANULE { 0 } else { u64::from((GRANULE / size.max(1)).trailing_zeros()) };
     let end = offset + length;
+    let mark = mark(piece.touch.site);
     let mut at = offset;
+    let mut unmarked = offset / GRANULE;
     while at < end {
         let granule = at / GRANULE;
         let stop = ((granule + 1) * GRANULE).min(end);
@@ -166,9 +218,12 @@ pub(super) fn touch_run(
         let new = piece.cell(uid, parts);
         if !whole || !quick(view, block, warp, granule, new, piece.touch.act) {
             exact(view, block, warp, piece, (offset, at..stop), (uid, parts, whole))?;
+            view.mark_run(unmarked..granule, piece.touch.act, mark);
+            unmarked = granule + 1;
         }
         at = stop;
     }
+    view.mark_run(unmarked..end.div_ceil(GRANULE), piece.touch.act, mark);
     Ok(())
 }
 
@@ -264,6 +319,13 @@ fn exact(
         bytes
     };
     let listed = shard.get(&key);
+    let unmix = |act: Act, listed: Option<&[u16; GRANULE]>| match view.mark(granule, act).load(Relaxed) {
+        MIXED => listed.copied().unwrap_or_default(),
+        mark => [mark; GRANULE],
+    };
+    let mut write_marks = unmix(Act::Write, listed.map(|split| &split.write_marks));
+    let mut read_marks = unmix(Act::Read, listed.map(|split| &split.read_marks));
+    let mark = mark(piece.touch.site);
     let mut written = expand(Cell(writes.load(Relaxed)), listed.map(|split| &split.writes));
     let mut read = expand(Cell(reads.load(Relaxed)), listed.map(|split| &split.reads));
     let act = piece.touch.act;
@@ -271,15 +333,18 @@ fn exact(
     for byte in range.start - start..range.end - start {
         let uid = piece.uid + ((start + byte - offset) / piece.size) as u64;
         let new = piece.cell(uid, 0);
-        check(block, warp, piece, uid, written[byte], true)?;
+        check(block, warp, piece, uid, written[byte], (true, write_marks[byte]))?;
         if act == Act::Read {
             read[byte] = join_readers(block, warp, uid, read[byte], new);
+            read_marks[byte] = mark;
         } else {
-            check(block, warp, piece, uid, read[byte], false)?;
+            check(block, warp, piece, uid, read[byte], (false, read_marks[byte]))?;
             // A strong write does not make up for a weak one that nobody was told of.
             let mine = written[byte].uid() == uid && written[byte].clock() == new.clock();
             let weak = written[byte].0 != 0 && mine && !written[byte].strong();
-            written[byte] = if weak { written[byte] } else { new };
+            if !weak {
+                (written[byte], write_marks[byte]) = (new, mark);
+            }
         }
     }
     let latest = piece.cell(first, 0);
@@ -300,9 +365,21 @@ fn exact(
     let (write_cell, read_cell) = (compress(&written), compress(&read));
     writes.store(write_cell, Relaxed);
     reads.store(read_cell, Relaxed);
-    if write_cell & SPLIT == SPLIT || read_cell & SPLIT == SPLIT {
-        let split = Split { writes: written.map(|cell| cell.0), reads: read.map(|cell| cell.0) };
-        shard.insert(key, Box::new(split));
+    let merge = |act: Act, cells: &[Cell; GRANULE], marks: &[u16; GRANULE]| {
+        let mut known = cells.iter().zip(marks).filter(|(cell, _)| cell.0 != 0).map(|(_, &mark)| mark);
+        let first = known.next().unwrap_or(0);
+        let merged = if known.all(|other| other == first) { first } else { MIXED };
+        view.mark(granule, act).store(merged, Relaxed);
+        merged == MIXED
+    };
+    let mixed = merge(Act::Write, &written, &write_marks) | merge(Act::Read, &read, &read_marks);
+    if mixed || write_cell & SPLIT == SPLIT || read_cell & SPLIT == SPLIT {
+        let (writes, reads) = (written.map(|cell| cell.0), read.map(|cell| cell.0));
+        let split = Split { writes, reads, write_marks, read_marks };
+        match shard.get_mut(&key) {
+            Some(old) => **old = split,
+            None => _ = shard.insert(key, Box::new(split)),
+        }
     } else {
         shard.remove(&key);
     }
@@ -316,13 +393,18 @@ fn check(
     piece: &Piece,
     uid: u64,
     earlier: Cell,
-    wrote: bool,
+    (wrote, mark): (bool, u16),
 ) -> Result<(), Conflict> {
     if earlier.0 == 0 || (earlier.strong() && piece.touch.strong) || ordered(block, warp, uid, earlier) {
         return Ok(());
     }
-    let (other, several) = (earlier.uid(), earlier.many() != 0);
-    Err(Conflict { by: uid, other, several, wrote, strong: earlier.strong() })
+    let several = match earlier.many() {
+        OF_WARP => Several::OfWarp,
+        OF_BLOCK => Several::OfBlock,
+        OF_BLOCKS => Several::OfBlocks,
+        _ => Several::One,
+    };
+    Err(Conflict { by: uid, other: earlier.uid(), several, wrote, strong: earlier.strong(), mark })
 }
 
 fn ordered(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell) -> bool {

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::lower::op::Scope;
 
@@ -153,6 +153,7 @@ pub(in super::super) struct BlockClock {
     /// Flags in shared memory.
     pub(super) flags: RefCell<Flags>,
     cells: Box<[AtomicU64]>,
+    marks: Box<[AtomicU16]>,
     table: Table,
 }
 
@@ -170,6 +171,7 @@ impl BlockClock {
             passed: Vec::new(),
             flags: RefCell::default(),
             cells: Box::default(),
+            marks: Box::default(),
             table: Table::new(1),
         }
     }
@@ -182,12 +184,14 @@ impl BlockClock {
     /// Goes on as the clock of another block, with the memory of this one.
     pub(in super::super) fn restart(&mut self, mut fresh: BlockClock, shared_bytes: usize) {
         fresh.cells = std::mem::take(&mut self.cells);
+        fresh.marks = std::mem::take(&mut self.marks);
         std::mem::swap(&mut fresh.table, &mut self.table);
         let granules = shared_bytes.div_ceil(GRANULE);
         if fresh.cells.len() == 2 * granules {
             fresh.cells.iter_mut().for_each(|cell| *cell.get_mut() = 0);
         } else {
             fresh.cells = (0..2 * granules).map(|_| AtomicU64::new(0)).collect();
+            fresh.marks = (0..2 * granules).map(|_| AtomicU16::new(0)).collect();
         }
         fresh.table.clear();
         *self = fresh;
@@ -196,8 +200,10 @@ impl BlockClock {
     /// The cells of shared memory.
     pub(super) fn view(&self) -> View<'_> {
         let (writes, reads) = self.cells.split_at(self.cells.len() / 2);
+        let (write_marks, read_marks) = self.marks.split_at(self.marks.len() / 2);
         // What earlier blocks left there was cleared.
-        View::new((writes.as_ptr(), reads.as_ptr()), &self.table, 0, 1)
+        let (cells, marks) = ((writes.as_ptr(), reads.as_ptr()), (write_marks.as_ptr(), read_marks.as_ptr()));
+        View::new(cells, marks, &self.table, 0, 1)
     }
 
     /// The last clock that all of the block know of each other.

@@ -14,18 +14,19 @@
 
 mod cell;
 mod clock;
+mod report;
 mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::fault::FaultKind;
 use crate::lower::op::{Access, Order, Scope};
+use crate::memory::Window;
 
 use super::access::{consecutive, contiguous, first_lane, lanes_of};
 use super::registers::{LANES, Lanes64};
-use super::state::{Problem, Shared, Step, Warp, Worker};
+use super::state::{Shared, Step, Warp, Worker};
 
-use cell::{Conflict, Piece, View};
+use cell::{Conflict, GRANULE, Piece, View};
 pub(super) use clock::{BlockClock, Flags, Told, WarpClock};
 use table::Table;
 
@@ -61,23 +62,13 @@ impl Races {
         BlockClock::new(self.first + index * self.per_block, self.per_block)
     }
 
-    /// Whose number it is, in words.
-    fn name(&self, uid: u64, launch: &super::state::Launch<'_>, shared: &Shared) -> String {
-        let own = uid.wrapping_sub(shared.race.uid);
-        let (block, thread) = if own < self.per_block {
-            (shared.block, own)
-        } else {
-            let from_first = uid - self.first;
-            let index = from_first / self.per_block;
-            if index >= launch.shape.grid.iter().map(|&n| u64::from(n)).product() {
-                return "a thread of another block".to_owned();
-            }
-            (launch.place(index), from_first % self.per_block)
-        };
-        let [x, y, _] = launch.shape.block.map(u64::from);
-        let [tx, ty, tz] = [thread % x, thread / x % y, thread / x / y];
-        let [bx, by, bz] = block;
-        format!("thread ({tx},{ty},{tz}) in block ({bx},{by},{bz})")
+    /// The cells of an allocation.
+    #[inline(always)]
+    fn view(&self, window: &Window) -> View<'_> {
+        let granules = (window.size as usize).div_ceil(GRANULE);
+        // SAFETY: the marks of the reads follow on those of the writes, one for each granule.
+        let marks = (window.sites, unsafe { window.sites.add(granules) });
+        View::new((window.writes, window.reads), marks, &self.table, window.base, self.first)
     }
 }
 
@@ -122,18 +113,18 @@ impl Worker<'_> {
         if consecutive(mask) && contiguous(at, mask, bytes as u64) {
             let length = mask.count_ones() as u64 * bytes as u64;
             if let Some((window, offset)) = self.window(touch.site, at[first], length) {
-                let view = View::new((window.writes, window.reads), &races.table, window.base, races.first);
+                let view = races.view(&window);
                 let found = run(&view, shared, warp, (first, mask), (offset, bytes), touch);
-                self.settle_race(found, shared, warp, at, bytes, touch.act)?;
+                self.settle_race(found, (None, shared), warp, at, bytes, touch.act)?;
                 return self.synchronise(shared, warp, at, mask, touch, None);
             }
         }
         let mask = self.distinct(at, mask, bytes, touch.act);
         for (lane, many) in heads(at, mask, bytes, touch.act) {
             let Some((window, offset)) = self.window(touch.site, at[lane], bytes as u64) else { continue };
-            let view = View::new((window.writes, window.reads), &races.table, window.base, races.first);
+            let view = races.view(&window);
             let found = single(&view, shared, warp, lane, many, (offset, bytes), touch);
-            self.settle_race(found, shared, warp, at, bytes, touch.act)?;
+            self.settle_race(found, (None, shared), warp, at, bytes, touch.act)?;
         }
         self.synchronise(shared, warp, at, mask, touch, None)
     }
@@ -158,12 +149,12 @@ impl Worker<'_> {
         let view = of.race.view();
         if consecutive(mask) && contiguous(at, mask, bytes as u64) {
             let found = run(&view, shared, warp, (first, mask), (at[first] as usize, bytes), touch);
-            self.settle_race(found, shared, warp, at, bytes, touch.act)?;
+            self.settle_race(found, (Some(of), shared), warp, at, bytes, touch.act)?;
         } else {
             let mask = self.distinct(at, mask, bytes, touch.act);
             for (lane, many) in heads(at, mask, bytes, touch.act) {
                 let found = single(&view, shared, warp, lane, many, (at[lane] as usize, bytes), touch);
-                self.settle_race(found, shared, warp, at, bytes, touch.act)?;
+                self.settle_race(found, (Some(of), shared), warp, at, bytes, touch.act)?;
             }
         }
         self.synchronise(shared, warp, at, mask, touch, Some(of))
@@ -187,7 +178,7 @@ impl Worker<'_> {
     fn settle_race(
         &self,
         found: Result<(), Conflict>,
-        shared: &Shared,
+        whose: (Option<&Shared>, &Shared),
         warp: &Warp,
         at: &Lanes64,
         bytes: usize,
@@ -195,39 +186,8 @@ impl Worker<'_> {
     ) -> Step {
         match found {
             Ok(()) => Ok(()),
-            Err(conflict) => Err(self.race(&conflict, shared, warp, at, bytes, act)),
+            Err(conflict) => Err(self.race(&conflict, whose, warp, at, bytes, act)),
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn race(
-        &self,
-        conflict: &Conflict,
-        shared: &Shared,
-        warp: &Warp,
-        at: &Lanes64,
-        bytes: usize,
-        act: Act,
-    ) -> Box<Problem> {
-        let lane = (conflict.by.wrapping_sub(warp.race.uid) as usize).min(LANES - 1);
-        let what = match act {
-            Act::Read => "read",
-            Act::Write => "write",
-            Act::Update => "atomic operation",
-        };
-        let before = match (conflict.wrote, conflict.strong) {
-            (true, true) => "the atomic or strong write",
-            (true, false) => "the write",
-            (false, true) => "the strong read",
-            (false, false) => "the read",
-        };
-        let races = self.launch.races.as_ref();
-        let name = races.map_or_else(String::new, |races| races.name(conflict.other, self.launch, shared));
-        let among = if conflict.several { "several threads, one of them " } else { "" };
-        let address = at[lane];
-        let detail = format!("{what} of {bytes} bytes at {address:#x} is not ordered after {before} by {among}{name}");
-        Problem::new(FaultKind::Race, lane, address, detail)
     }
 
     /// What strong accesses tell, and learn from, other threads.

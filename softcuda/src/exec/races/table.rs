@@ -9,6 +9,9 @@ use super::cell::GRANULE;
 pub(super) struct Split {
     pub(super) writes: [u64; GRANULE],
     pub(super) reads: [u64; GRANULE],
+    /// What is beside each of them.
+    pub(super) write_marks: [u16; GRANULE],
+    pub(super) read_marks: [u16; GRANULE],
 }
 
 type Shard = HashMap<u64, Box<Split>>;
