@@ -9,6 +9,7 @@ use crate::reductions::eighths;
 
 programs! {
     pipeline_async 80
+    bulk_copy 90
 }
 
 fn pipeline_async(run: &Run) -> Result<(), Fault> {
@@ -35,6 +36,19 @@ fn pipeline_async(run: &Run) -> Result<(), Fault> {
         let mut wanted: Vec<i32> = index.iter().map(|&i| table[i as usize]).collect();
         wanted.chunks_mut(96).for_each(<[_]>::sort_unstable);
         assert_eq!(run.download::<i32>(output, n), wanted);
+    }
+    Ok(())
+}
+
+fn bulk_copy(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(2);
+    for (blocks, tiles, threads) in [(1, 1, 32), (2, 5, 64), (3, 2, 96)] {
+        let n = blocks * tiles * 256;
+        let x = eighths(&mut rng, n + 2);
+        let (input, output) = (run.upload(&x) + if run.bug == 7 { 8 } else { 0 }, run.alloc::<f32>(n));
+        run.launch("scale", shape(blocks as u32, threads), &args![output, input, tiles as i32, 3.0f32])?;
+        let got = run.download::<f32>(output, n);
+        assert!(got.into_iter().eq(x[..n].iter().map(|v| 3.0 * v)));
     }
     Ok(())
 }

@@ -101,6 +101,11 @@ pub fn shared(shape: LaunchShape, dynamic_shared: usize) -> LaunchShape {
     LaunchShape { dynamic_shared: dynamic_shared as u32, ..shape }
 }
 
+/// The same in clusters.
+pub fn clusters(shape: LaunchShape, blocks: u32) -> LaunchShape {
+    LaunchShape { cluster: blocks.dims(), ..shape }
+}
+
 impl Run {
     pub fn upload<T: Copy>(&self, values: &[T]) -> u64 {
         self.device.upload(values)

@@ -10,12 +10,14 @@
 
 mod arithmetic;
 mod asynchronous;
+mod cluster;
 mod graphs;
 mod harness;
 mod host;
 mod linear;
 mod norms;
 mod nvrtc;
+mod pinned;
 mod planted;
 mod reductions;
 mod scans;

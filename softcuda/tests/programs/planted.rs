@@ -34,6 +34,10 @@ const CHECKS: &[Check] = &[
     check("missing cp.async wait", FaultKind::MissingWait, "asynchronous copy"),
     check("shared race", FaultKind::Race, ""),
     check("global race", FaultKind::Race, ""),
+    check("distributed race", FaultKind::Race, ""),
+    check("peer not running", FaultKind::PeerNotRunning, ""),
+    check("missing bulk wait", FaultKind::MissingWait, ""),
+    check("wrong transaction count", FaultKind::Deadlock, "bytes"),
     check("deadlock", FaultKind::Deadlock, ""),
     check("read-only load", FaultKind::ReadOnlyViolation, ""),
     check("write to constant memory", FaultKind::WriteToReadOnly, ""),
@@ -67,6 +71,7 @@ fn programs() -> impl Iterator<Item = &'static Program> {
     let lists = [
         crate::arithmetic::PROGRAMS,
         crate::asynchronous::PROGRAMS,
+        crate::cluster::PROGRAMS,
         crate::graphs::PROGRAMS,
         crate::linear::PROGRAMS,
         crate::norms::PROGRAMS,

@@ -10,6 +10,7 @@ use crate::reductions::eighths;
 programs! {
     grid_barrier 75
     named_barriers 75
+    mbarrier_pipeline 80
     dependent_launch 90
 }
 
@@ -56,6 +57,18 @@ fn dependent_launch(run: &Run) -> Result<(), Fault> {
         run.launch("second", launch, &args![output, middle, run.upload(&weights), n as i32])?;
         let wanted = (0..n).map(|i| weights[i] * (x[n - 1 - i] * x[n - 1 - i]));
         assert!(run.download::<f32>(output, n).into_iter().eq(wanted));
+    }
+    Ok(())
+}
+
+fn mbarrier_pipeline(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(3);
+    for (blocks, tiles, threads) in [(1, 1, 64), (3, 5, 96), (2, 12, 160)] {
+        let x = eighths(&mut rng, blocks * tiles * 64);
+        let (input, output) = (run.upload(&x), run.zeros::<f32>(blocks));
+        run.launch("sum_tiles", shape(blocks as u32, threads), &args![output, input, tiles as i32])?;
+        let wanted = x.chunks(tiles * 64).map(|x| x.iter().sum::<f32>());
+        assert!(run.download::<f32>(output, blocks).into_iter().eq(wanted));
     }
     Ok(())
 }
