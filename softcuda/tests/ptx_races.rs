@@ -180,6 +180,36 @@ fn who_arrives_learns_nothing() {
     );
 }
 
+/// Both warps read the same word; then one of them, or a thread of it, writes it.
+#[test]
+fn readers_of_several_warps_meet_at_a_barrier_of_some() {
+    for writer in ["%p1", "%p5"] {
+        pair(&format!(
+            "setp.eq.u32 %p5, %r1, 32;
+            @%p1 st.shared.u32 [tile], %r1;
+            bar.sync 0;
+            ld.shared.u32 %r20, [tile];
+            $ bar.sync 1, 64;
+            @{writer} st.shared.u32 [tile], %r20;"
+        ));
+    }
+}
+
+#[test]
+fn readers_of_several_warps_meet_at_an_mbarrier() {
+    pair(
+        "@%p1 st.shared.u32 [tile], %r1;
+        @%p1 mbarrier.init.shared.b64 [flag], 64;
+        bar.sync 0;
+        ld.shared.u32 %r20, [tile];
+        mbarrier.arrive.shared.b64 %rd20, [flag];
+        $ AGAIN: mbarrier.test_wait.shared.b64 %p5, [flag], %rd20;
+        $ @!%p5 bra AGAIN;
+        setp.eq.u32 %p6, %r1, 40;
+        @%p6 st.shared.u32 [tile], %r20;",
+    );
+}
+
 #[test]
 fn bytes_are_told_apart() {
     variants(

@@ -279,8 +279,7 @@ fn more_readers(view: &View<'_>, block: &BlockClock, warp: &WarpClock, read: Cel
     Some(if warp && many < OF_BLOCK {
         Cell::new(new.uid(), read.clock().max(new.clock()), strong, OF_WARP, 0)
     } else if own && many < OF_BLOCKS {
-        let first = block.uid;
-        Cell::new(first, block.last(), strong, OF_BLOCK, 0)
+        Cell::new(new.uid(), new.clock(), strong, OF_BLOCK, 0)
     } else {
         Cell::new(read.uid(), read.clock(), strong, OF_BLOCKS, 0)
     })
@@ -412,7 +411,9 @@ fn ordered(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell) -> boo
     let (other, clock) = (earlier.uid(), earlier.clock());
     match earlier.many() {
         OF_WARP => warp.knows_warp(block, lane, other, clock),
-        OF_BLOCK => warp.knows_block(block, lane, other, clock),
+        // Who knows of the last of them has synchronised with the others as well, it is assumed.
+        OF_BLOCK if other != uid => warp.knows_warp(block, lane, other, clock),
+        OF_BLOCK => clock <= block.base() || warp.knows_peers(block, lane),
         // Who knows of any other block has synchronised with others; of all, it is assumed.
         OF_BLOCKS => warp.knows_others(block, lane),
         _ => other == uid || warp.knows(block, lane, other, clock),
@@ -434,6 +435,6 @@ fn join_readers(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell, n
         (false, true) => OF_BLOCK,
         _ => OF_BLOCKS,
     };
-    let clock = if many == OF_WARP { earlier.clock().max(new.clock()) } else { block.last() };
+    let clock = if many == OF_WARP { earlier.clock().max(new.clock()) } else { new.clock() };
     Cell::new(uid, clock, strong, many, 0)
 }

@@ -475,12 +475,15 @@ impl WarpClock {
         self.knows(block, lane, if uid == me { uid ^ 1 } else { uid }, clock)
     }
 
-    /// Whether a lane knows a clock of all of a block.
-    pub(super) fn knows_block(&self, block: &BlockClock, lane: usize, uid: u64, clock: u32) -> bool {
-        let own = uid.wrapping_sub(block.uid) < block.threads;
-        let past = block.past.iter().any(|&start| uid.wrapping_sub(start) < block.threads);
-        let known = if own { block.base() } else { self.of(block, lane, |known| known.of_block(uid, block.threads)) };
-        past || known >= clock
+    /// Whether a lane has synchronised with another thread of its block since all did.
+    pub(super) fn knows_peers(&self, block: &BlockClock, lane: usize) -> bool {
+        let of_warp = |(&first, clocks): (&u64, &[u32; LANES])| {
+            let peers = first.wrapping_sub(block.uid) < block.threads;
+            peers
+                && (0..LANES)
+                    .any(|other| clocks[other] > block.base() && first + other as u64 != self.uid + lane as u64)
+        };
+        self.of(block, lane, |known| u32::from(known.warps.iter().any(of_warp))) != 0
     }
 
     /// Whether a lane knows of any thread of another block.
