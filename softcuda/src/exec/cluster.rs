@@ -292,6 +292,7 @@ impl Team {
                     worker.complete(&mut self.cluster, arrival)?;
                 }
             } else {
+                self.cluster.transfers.completes(&transfer);
                 worker.complete(&mut self.cluster, transfer)?;
             }
         }

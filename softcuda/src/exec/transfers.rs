@@ -91,6 +91,9 @@ impl Transfer {
 #[derive(Default)]
 pub(super) struct Transfers {
     pending: VecDeque<Transfer>,
+    /// Complete, which those that issued them have no way to know before they wait: until then their
+    /// sources must not be written.
+    unknown: Vec<Transfer>,
     serial: u64,
 }
 
@@ -113,6 +116,16 @@ impl Transfers {
 
     pub(super) fn clear(&mut self) {
         self.pending.clear();
+        self.unknown.clear();
+    }
+
+    /// A transfer completes that nobody waits for.
+    pub(super) fn completes(&mut self, transfer: &Transfer) {
+        if let (Source::Shared(rank, offset), Done::Group(_)) = (&transfer.from, transfer.done) {
+            let from = Source::Shared(*rank, *offset);
+            self.unknown
+                .push(Transfer { bytes: transfer.bytes, ..Transfer::new(from, transfer.done, transfer.issuer) });
+        }
     }
 
     /// Takes out one operation's transfers: those of the `choice`-th, counted round.
@@ -132,7 +145,8 @@ impl Transfers {
     /// A block exits: nothing may still need its shared memory.
     pub(super) fn exit(&mut self, rank: usize) -> Result<(), Failure> {
         self.pending.retain(|transfer| !matches!(transfer.from, Source::Copies(_)) || transfer.issuer.rank != rank);
-        let Some(transfer) = self.pending.iter().find(|transfer| transfer.needs(rank)) else { return Ok(()) };
+        let mut all = self.pending.iter().chain(&self.unknown);
+        let Some(transfer) = all.find(|transfer| transfer.needs(rank)) else { return Ok(()) };
         let what = if matches!(transfer.from, Source::Shared(from, _) if from == rank) { "reads" } else { "writes" };
         let detail = format!("block {rank} of the cluster exits while this asynchronous copy {what} its shared memory");
         Err((Problem::new(FaultKind::MissingWait, transfer.issuer.lane, 0, detail), transfer.issuer))
@@ -351,6 +365,11 @@ impl Worker<'_> {
         for lane in lanes_of(mask) {
             let before = warp.bulk_groups[lane].saturating_sub(pending);
             let who = (cluster.me, warp.index, lane);
+            let (known, unknown) = std::mem::take(&mut cluster.transfers.unknown)
+                .into_iter()
+                .partition(|transfer| transfer.in_group(who, before));
+            cluster.transfers.unknown = unknown;
+            cluster.release_sources(&known);
             if reads {
                 let mut transfers = std::mem::take(&mut cluster.transfers.pending);
                 for transfer in transfers.iter_mut().filter(|transfer| transfer.in_group(who, before)) {
@@ -494,9 +513,22 @@ impl Transfer {
 }
 
 impl Cluster {
+    /// Sources of transfers may be written.
+    fn release_sources(&mut self, transfers: &[Transfer]) {
+        for transfer in transfers {
+            if let Source::Shared(rank, offset) = transfer.from {
+                let range = offset as usize..offset as usize + transfer.bytes;
+                self.blocks[rank].state[range].iter_mut().for_each(|state| *state &= !READING);
+            }
+        }
+        if !transfers.is_empty() {
+            self.mark_sources();
+        }
+    }
+
     /// Marks the sources of all transfers, after one that may overlap with them has let go of its own.
     fn mark_sources(&mut self) {
-        for transfer in &self.transfers.pending {
+        for transfer in self.transfers.pending.iter().chain(&self.transfers.unknown) {
             if let Source::Shared(rank, offset) = transfer.from {
                 let range = offset as usize..offset as usize + transfer.bytes;
                 self.blocks[rank].state[range].iter_mut().for_each(|state| *state |= READING);
