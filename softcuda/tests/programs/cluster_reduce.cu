@@ -68,11 +68,15 @@ extern "C" __global__ void row_sums(float *out, const float *in, int cols) {
 // Bins are dealt out in turn; blocks add to each other's by atomics.
 extern "C" __global__ void histogram(unsigned *out, const unsigned char *in, int n) {
     __shared__ unsigned bins[256];
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) bins[i] = 0;
+    for (int i = threadIdx.x; i < 256; i += blockDim.x) bins[i] = 0; // bug 7: distributed race
+#if BUG == 7 // the own bins are ready, those of others may not even be there
+    __syncthreads();
+#else
     sync_cluster();
+#endif
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
         unsigned bin = in[i], at = map(&bins[bin / blocks()], bin % blocks());
-        asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], 1;" ::"r"(at) : "memory"); // bug 4: distributed race
+        asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], 1;" ::"r"(at) : "memory"); // bug 4: distributed race // bug 7: peer not running // bug 7: distributed race
     }
 #if BUG == 4
     __syncthreads();

@@ -12,7 +12,7 @@ use crate::nvrtc;
 
 /// What the application does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bug {
+pub enum Bug {
     None,
     /// The destructor of a wrapper frees what its owner has freed.
     FreedBySecondOwner,
@@ -26,6 +26,20 @@ enum Bug {
     ForgottenWhenGrown,
     /// A slice becomes a raw pointer for an interface that does not own it.
     ForgottenAsPointer,
+}
+
+/// Each bug, and the check that finds it.
+pub const BUGS: [(Bug, &str); 6] = [
+    (Bug::FreedBySecondOwner, "double free"),
+    (Bug::FreedOnBothWays, "double free"),
+    (Bug::FreedByTwoSlices, "double free"),
+    (Bug::ForgottenOnError, "leak"),
+    (Bug::ForgottenWhenGrown, "leak"),
+    (Bug::ForgottenAsPointer, "leak"),
+];
+
+fn bugs(check: &str) -> impl Iterator<Item = Bug> {
+    BUGS.into_iter().filter(move |(_, name)| *name == check).map(|(bug, _)| bug)
 }
 
 struct Application {
@@ -120,7 +134,7 @@ fn the_application_is_clean() {
 
 #[test]
 fn what_is_freed_twice_is_found() {
-    for bug in [Bug::FreedBySecondOwner, Bug::FreedOnBothWays, Bug::FreedByTwoSlices] {
+    for bug in bugs("double free") {
         let application = Application::new(1);
         let error = application.histogram(&[1, 2, 3, 4], bug).expect_err("a double free");
         assert_eq!(error.0, CUresult::CUDA_ERROR_INVALID_VALUE, "{bug:?}");
@@ -131,8 +145,9 @@ fn what_is_freed_twice_is_found() {
 
 #[test]
 fn what_is_never_freed_is_found() {
-    for (bug, bytes) in [(Bug::ForgottenOnError, 1024), (Bug::ForgottenWhenGrown, 200), (Bug::ForgottenAsPointer, 200)]
-    {
+    for bug in bugs("leak") {
+        // What is forgotten on an error are the bins, otherwise the input.
+        let bytes = if bug == Bug::ForgottenOnError { 1024 } else { 200 };
         let application = Application::new(1);
         application.histogram(&[7; 200], bug).unwrap();
         let Application { gpu, context, kernel } = application;

@@ -4,7 +4,7 @@
 //!
 //! `SOFTCUDA_NVRTC` names NVRTC libraries or their folders, separated by `:`; the programs are then
 //! compiled by each for every architecture. Without it, checked-in PTX runs (`ptx/`). `SOFTCUDA_SEEDS`
-//! is how many orders each clean program runs in.
+//! is how many orders each program runs in, clean and with each bug.
 
 #![allow(clippy::result_large_err, reason = "faults are what these tests are about")]
 

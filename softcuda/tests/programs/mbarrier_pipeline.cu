@@ -47,7 +47,10 @@ extern "C" __global__ void sum_tiles(float *out, const float *in, int tiles) {
 #if BUG != 3
             if (round > 0) empty[s].wait((round - 1) & 1);
 #endif
-            for (int i = t; i < TILE; i += 32) stage[s][i] = in[tile * TILE + i]; // bug 3: shared race
+            for (int i = t; i < TILE; i += 32) stage[s][i] = in[tile * TILE + i]; // bug 3: missing mbarrier wait // bug 5: missing mbarrier wait // bug 6: shared race
+#if BUG == 3 // too late: the stage is written
+            if (round > 0) empty[s].wait((round - 1) & 1);
+#endif
 #if BUG == 1
             if (t != 0)
 #endif
@@ -64,8 +67,16 @@ extern "C" __global__ void sum_tiles(float *out, const float *in, int tiles) {
 #elif BUG != 5
             full[s].wait(round & 1);
 #endif
-            for (int i = t - 32; i < TILE; i += consumers) sum += stage[s][i]; // bug 3: shared race // bug 5: shared race
+#if BUG == 6 // the producer may begin, but the stage is still to be read
             empty[s].arrive();
+#endif
+            for (int i = t - 32; i < TILE; i += consumers) sum += stage[s][i]; // bug 3: missing mbarrier wait // bug 5: missing mbarrier wait // bug 6: shared race
+#if BUG == 5 // too late: the stage is read
+            full[s].wait(round & 1);
+#endif
+#if BUG != 6
+            empty[s].arrive();
+#endif
         }
         atomicAdd(&out[blockIdx.x], sum);
     }

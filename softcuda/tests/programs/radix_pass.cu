@@ -58,6 +58,6 @@ extern "C" __global__ void scatter(unsigned *to, const unsigned *from, const uns
 #if BUG == 3
     to[at + 1] = key; // bug 3: out of bounds
 #else
-    to[at] = key;
+    to[at] = key; // bug 4: uninitialised
 #endif
 }

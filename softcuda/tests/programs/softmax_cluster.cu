@@ -73,7 +73,7 @@ extern "C" __global__ void softmax(float *out, const float *in, int cols) {
                      "@!done bra AGAIN; }" ::"r"(at(&barrier)) : "memory"); // bug 2: wrong transaction count
     float2 all = received[0]; // bug 1: missing bulk wait // bug 3: missing bulk wait // bug 4: missing bulk wait
     for (unsigned b = 1; b < blocks(); b++) all = join(all, received[b]); // bug 1: missing bulk wait // bug 3: missing bulk wait // bug 4: missing bulk wait
-    for (int i = begin + t; i < end; i += blockDim.x) out[(size_t)row * cols + i] = __expf(x[i] - all.x) / all.y;
+    for (int i = begin + t; i < end; i += blockDim.x) out[(size_t)row * cols + i] = __expf(x[i] - all.x) / all.y; // bug 1: uninitialised
     // st.async to a block that has exited would be lost.
     asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
 }

@@ -11,6 +11,7 @@ programs! {
     grid_barrier 75
     named_barriers 75
     mbarrier_pipeline 80
+    split_barrier 80
     dependent_launch 90
 }
 
@@ -69,6 +70,25 @@ fn mbarrier_pipeline(run: &Run) -> Result<(), Fault> {
         run.launch("sum_tiles", shape(blocks as u32, threads), &args![output, input, tiles as i32])?;
         let wanted = x.chunks(tiles * 64).map(|x| x.iter().sum::<f32>());
         assert!(run.download::<f32>(output, blocks).into_iter().eq(wanted));
+    }
+    Ok(())
+}
+
+fn split_barrier(run: &Run) -> Result<(), Fault> {
+    let mut rng = Random(5);
+    for (blocks, n, threads, steps) in [(1, 3, 32, 1), (2, 96, 96, 5), (3, 90, 160, 4)] {
+        let x = eighths(&mut rng, blocks * n);
+        let (input, output) = (run.upload(&x), run.alloc::<f32>(blocks * n));
+        run.launch("relax", shape(blocks as u32, threads), &args![output, input, n as i32, steps])?;
+        let got = run.download::<f32>(output, blocks * n);
+        for (x, got) in x.chunks(n).zip(got.chunks(n)) {
+            let mut wanted: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+            for _ in 0..steps {
+                let from = wanted.clone();
+                (1..n - 1).for_each(|i| wanted[i] = 0.5 * from[i] + 0.25 * (from[i - 1] + from[i + 1]));
+            }
+            got.iter().zip(wanted).for_each(|(&got, wanted)| close(f64::from(got), wanted, 1e-6, 1e-6));
+        }
     }
     Ok(())
 }
