@@ -400,6 +400,26 @@ fn copies_write_when_they_are_waited_for() {
 }
 
 #[test]
+fn an_mbarrier_tells_of_copies_and_of_what_came_before() {
+    let body = |before: &str, after: &str| {
+        format!(
+            "@%p1 mbarrier.init.shared.b64 [flag], 64;
+            bar.sync 0;
+            cp.async.ca.shared.global [%r11+512], [%rd2], 4;
+            {before}
+            cp.async.mbarrier.arrive.noinc.shared.b64 [flag];
+            {after}
+            AGAIN: mbarrier.test_wait.parity.shared.b64 %p5, [flag], 0;
+            @!%p5 bra AGAIN;
+            ld.shared.u32 %r20, [%r13+512];
+            ld.shared.u32 %r21, [%r13];"
+        )
+    };
+    let write = "st.shared.u32 [%r11], %r1;";
+    variants(&body(write, ""), &body("", write));
+}
+
+#[test]
 fn an_earlier_launch_is_in_order() {
     let device = Device::new();
     let buffer = device.upload(&[0u32; 64]);
@@ -563,4 +583,29 @@ fn blocks_of_a_cluster() {
     // What was never ordered may not have been written either, depending on who runs first.
     let found = peers("bar.sync 0;");
     assert!(matches!(found, Some(FaultKind::Race)), "{found:?}");
+}
+
+/// All warps of one block read a word of the other, which then writes it.
+#[test]
+fn readers_in_a_peer_meet_the_writer_at_the_barrier_of_the_cluster() {
+    let sync = "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;";
+    for (between, expected) in [(sync, None), ("bar.sync 0;", Some(FaultKind::Race))] {
+        let body = format!(
+            "mov.u32 %r1, %tid.x;
+            mov.u32 %r2, %cluster_ctarank;
+            setp.eq.u32 %p1, %r1, 0;
+            @%p1 st.shared.u32 [tile], %r1;
+            {sync}
+            xor.b32 %r3, %r2, 1;
+            mov.u32 %r4, tile;
+            mapa.shared::cluster.u32 %r6, %r4, %r3;
+            ld.shared::cluster.u32 %r7, [%r6];
+            {between}
+            @%p1 st.shared.u32 [tile], %r1;
+            {sync}"
+        );
+        let text = kernel_with(".shared .align 16 .b8 tile[1024];", &body);
+        let result = Device::new().launch_clusters(&text, (4, 2, 64), &[0; 4]);
+        assert_eq!(result.err().map(|fault| fault.kind), expected, "{between}");
+    }
 }

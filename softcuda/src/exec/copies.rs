@@ -20,6 +20,8 @@ use super::traffic::Kind;
 pub(super) struct PendingCopy {
     /// Lanes whose copy is not delivered.
     lanes: u32,
+    /// Those of them that an mbarrier tells of.
+    told: u32,
     to: Lanes64,
     from: Lanes64,
     /// Bytes to copy; the rest up to `size` becomes 0.
@@ -93,7 +95,7 @@ impl Worker<'_> {
         let passes = if run { parts(mask, size) } else { wavefronts(&to, mask, size) };
         self.count_shared(passes, mask, size, true);
         let (group, site) = (warp.copies.committed, copy.from.site);
-        warp.copies.pending.push(PendingCopy { lanes: mask, to, from, bytes, size, site, group });
+        warp.copies.pending.push(PendingCopy { lanes: mask, told: 0, to, from, bytes, size, site, group });
         Ok(())
     }
 
@@ -187,13 +189,29 @@ impl Worker<'_> {
             };
             if due != 0 {
                 self.deliver(shared, copy, due)?;
-                self.race_copy(shared, warp, copy, due)?;
+                self.race_copy(shared, warp, copy, due & !copy.told)?;
                 copy.lanes &= !due;
             }
         }
         copies.retain(|copy| copy.lanes != 0);
         warp.copies = all;
         Ok(())
+    }
+
+    /// Lanes let an mbarrier tell of their copies: for the race detector these read and write now,
+    /// before the arrival, whenever they are delivered.
+    pub(super) fn tell_copies(&mut self, shared: &Shared, warp: &mut Warp, mask: u32) -> Step {
+        if self.launch.races.is_none() {
+            return Ok(());
+        }
+        let mut all = std::mem::take(&mut warp.copies);
+        let result = all.pending.iter_mut().try_for_each(|copy| {
+            let new = copy.lanes & mask & !copy.told;
+            copy.told |= new;
+            self.race_copy(shared, warp, copy, new)
+        });
+        warp.copies = all;
+        result
     }
 
     /// For the race detector a copy reads and writes when it is delivered, by the thread that waits.
@@ -208,7 +226,11 @@ impl Worker<'_> {
             let bytes = usize::from(copy.bytes[lane]);
             self.race_global(shared, warp, &copy.from, 1 << lane, bytes, touch(Act::Read))?;
         }
-        self.race_shared(shared, shared, warp, &copy.to, due, copy.size, touch(Act::Write))
+        if due != 0 {
+            self.race_shared(shared, shared, warp, &copy.to, due, copy.size, touch(Act::Write))
+        } else {
+            Ok(())
+        }
     }
 
     fn deliver(&mut self, shared: &mut Shared, copy: &PendingCopy, due: u32) -> Step {

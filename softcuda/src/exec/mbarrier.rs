@@ -184,6 +184,9 @@ impl Worker<'_> {
         let mut copies: Vec<(u64, u32)> = Vec::new();
         let mut complete = 0;
         let watched = self.launch.races.is_some();
+        if let MbarrierOp::CopiesArrive { .. } = op.f {
+            self.tell_copies(cluster.own(), warp, mask)?;
+        }
         for lane in lanes_of(mask) {
             let (rank, offset) = cluster.object(&op.at, &at, lane)?;
             let wrong = |detail| Problem::new(FaultKind::BadMbarrier, lane, offset, detail);

@@ -7,10 +7,11 @@
 //! a block, `bar.warp.sync`, and release and acquire patterns, made of strong accesses and fences, whose
 //! scopes include each other. Shuffles, votes and the lockstep of a warp order nothing.
 //!
-//! Two deliberate tolerances. A fence before a barrier of the block counts for the relaxed
+//! Three deliberate tolerances. A fence before a barrier of the block counts for the relaxed
 //! accesses that other threads make after it: the model wants a fence of the same thread, much code
 //! has it on the wrong side, and all hardware honours it. And lanes that store the same value to
 //! the same place by one instruction do not race.
+//! And of the readers from several warps only the last is remembered: who synchronised with it alone may write.
 
 mod cell;
 mod clock;
