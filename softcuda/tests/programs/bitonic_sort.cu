@@ -7,7 +7,7 @@ extern "C" __global__ void sort_lists(unsigned long long *keys, int *values, int
     keys += (size_t)blockIdx.x * n;
     values += (size_t)blockIdx.x * n;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        shared_keys[i] = keys[i];
+        shared_keys[i] = keys[i]; // bug 1: shared race
         shared_values[i] = values[i];
     }
     for (int size = 2; size <= n; size *= 2) {

@@ -5,7 +5,7 @@ extern "C" __global__ void fft(float2 *data, int bits, float sign) {
     extern __shared__ float2 x[];
     int n = 1 << bits, t = threadIdx.x;
     data += (size_t)blockIdx.x * n;
-    for (int i = t; i < n; i += blockDim.x) x[__brev(i) >> (32 - bits)] = data[i];
+    for (int i = t; i < n; i += blockDim.x) x[__brev(i) >> (32 - bits)] = data[i]; // bug 1: shared race
     for (int half = 1; half < n; half *= 2) {
 #if BUG == 1
         if (half >= 64) __syncthreads(); // as if a warp's threads went in step

@@ -190,16 +190,19 @@ pub fn check(program: &Program) {
 }
 
 /// The report must be of the right kind and name a line that the source marks, unless the compiler
-/// names none.
+/// names none; so must the earlier of two accesses.
 fn found(bug: &Bug, result: Result<(), Fault>, ptx: &str) {
     let Err(fault) = result else { panic!("not found: {bug:?}") };
-    let named = |line: u32| match &fault.source {
-        Some((_, named)) => *named == line,
-        None => names_no_line(ptx, fault.ptx_line),
+    let marked = |source: &Option<(String, u32)>, ptx_line: u32| {
+        let named = |line: u32| source.as_ref().map_or(names_no_line(ptx, ptx_line), |(_, named)| *named == line);
+        let fits = |&(check, line): &(Check, u32)| {
+            fault.kind == check.kind && fault.detail.contains(check.says) && named(line)
+        };
+        bug.marks.iter().any(fits)
     };
-    let fits =
-        |&(check, line): &(Check, u32)| fault.kind == check.kind && fault.detail.contains(check.says) && named(line);
-    assert!(bug.marks.iter().any(fits), "{bug:?} expected: {fault}");
+    let both = marked(&fault.source, fault.ptx_line)
+        && fault.earlier.as_ref().is_none_or(|place| marked(&place.source, place.ptx_line));
+    assert!(both, "{bug:?} expected: {fault}");
 }
 
 /// Whether the compiler has said that a line of the PTX comes from no line of the source: the latest

@@ -22,11 +22,11 @@ extern "C" __global__ void by_private_copies(unsigned *bins, const unsigned char
 #if BUG == 2
             own[word >> (8 * byte) & 255]++; // bug 2: shared race
 #else
-            atomicAdd(&own[word >> (8 * byte) & 255], 1u);
+            atomicAdd(&own[word >> (8 * byte) & 255], 1u); // bug 3: shared race
 #endif
         }
     }
-    if (thread < n % 4) atomicAdd(&own[x[n / 4 * 4 + thread]], 1u);
+    if (thread < n % 4) atomicAdd(&own[x[n / 4 * 4 + thread]], 1u); // bug 3: shared race
 #if BUG != 3
     __syncthreads();
 #endif

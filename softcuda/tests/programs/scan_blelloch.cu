@@ -4,11 +4,11 @@
 extern "C" __global__ void scan_blocks(int *out, int *totals, const int *x, int n) {
     extern __shared__ int tree[];
     int t = threadIdx.x, size = 2 * blockDim.x, first = blockIdx.x * size;
-    tree[2 * t] = first + 2 * t < n ? x[first + 2 * t] : 0;
+    tree[2 * t] = first + 2 * t < n ? x[first + 2 * t] : 0; // bug 3: shared race
 #if BUG == 1
     if (first + 2 * t + 1 < n) tree[2 * t + 1] = x[first + 2 * t + 1];
 #else
-    tree[2 * t + 1] = first + 2 * t + 1 < n ? x[first + 2 * t + 1] : 0; // bug 4: out of bounds
+    tree[2 * t + 1] = first + 2 * t + 1 < n ? x[first + 2 * t + 1] : 0; // bug 4: out of bounds // bug 3: shared race
 #endif
     int offset = 1;
     for (int d = size / 2; d > 0; d /= 2) {
@@ -19,7 +19,7 @@ extern "C" __global__ void scan_blocks(int *out, int *totals, const int *x, int 
         __syncthreads();
 #endif
         if (t < d)
-            tree[offset * (2 * t + 2) - 1] += tree[offset * (2 * t + 1) - 1]; // bug 3: shared race // bug 4: out of bounds
+            tree[offset * (2 * t + 2) - 1] += tree[offset * (2 * t + 1) - 1]; // bug 3: shared race // bug 4: out of bounds // bug 5: shared race
         offset *= 2;
     }
 #if BUG == 5

@@ -66,10 +66,12 @@ fn mbarrier_pipeline(run: &Run) -> Result<(), Fault> {
     let mut rng = Random(3);
     for (blocks, tiles, threads) in [(1, 1, 64), (3, 5, 96), (2, 12, 160)] {
         let x = eighths(&mut rng, blocks * tiles * 64);
-        let (input, output) = (run.upload(&x), run.zeros::<f32>(blocks));
-        run.launch("sum_tiles", shape(blocks as u32, threads), &args![output, input, tiles as i32])?;
-        let wanted = x.chunks(tiles * 64).map(|x| x.iter().sum::<f32>());
-        assert!(run.download::<f32>(output, blocks).into_iter().eq(wanted));
+        for kernel in ["sum_tiles", "sum_tiles_async"] {
+            let (input, output) = (run.upload(&x), run.zeros::<f32>(blocks));
+            run.launch(kernel, shape(blocks as u32, threads), &args![output, input, tiles as i32])?;
+            let wanted = x.chunks(tiles * 64).map(|x| x.iter().sum::<f32>());
+            assert!(run.download::<f32>(output, blocks).into_iter().eq(wanted), "{kernel}");
+        }
     }
     Ok(())
 }
