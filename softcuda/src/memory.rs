@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Rel
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 mod reach;
+pub(crate) mod room;
 
 use crate::fault::{Fault, FaultKind};
 
@@ -122,6 +123,12 @@ impl Mapping {
         Some(Mapping { start, length, data: start, shadow })
     }
 
+    /// The same, at addresses that the host uses as well.
+    fn shared(length: usize, shadow: usize) -> Option<Mapping> {
+        let start = room::take(length)?;
+        Some(Mapping { start, length, data: start, shadow })
+    }
+
     /// A mapping for the shadow only, of bytes that are the host's.
     fn of_host(data: *mut u8, length: usize) -> Option<Mapping> {
         let shadow = Mapping::new(length, 0)?;
@@ -134,9 +141,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this length and nothing else refers to it:
-        // every user holds the `Arc<Allocation>` that owns it.
-        unsafe { libc::munmap(self.start.cast(), self.length) };
+        // SAFETY: the mapping was made with this length and nothing else refers to it: every user
+        // holds the `Arc<Allocation>` that owns it.
+        unsafe { room::give_back(self.start, self.length) };
     }
 }
 

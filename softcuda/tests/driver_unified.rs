@@ -7,7 +7,6 @@ mod driver_support;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
-use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::result;
 use cudarc::driver::sys::{self, CUmemorytype, CUresult};
@@ -127,29 +126,29 @@ fn device_memory_of_a_lease_that_has_ended() {
     refused_everywhere(&gpu, address, &format!("{address:#x}"));
 }
 
+#[test]
+fn managed_and_pinned_memory_that_was_freed() {
+    let (gpu, _context) = a100();
+    let bytes = 1 << 20;
+    let managed = unsafe { result::malloc_managed(bytes, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL) }.unwrap();
+    unsafe { result::free_sync(managed) }.unwrap();
+    refused_everywhere(&gpu, managed + 4096, "4096 bytes into the freed 1048576 bytes");
+    // Nor is it the host's to copy from.
+    let device = unsafe { result::malloc_sync(8) }.unwrap();
+    assert_eq!(unsafe { sys::cuMemcpyHtoD_v2(device, managed as *const c_void, 8) }, INVALID);
+    report_says(&gpu, "0 bytes into the freed 1048576 bytes");
+    unsafe { result::free_sync(device) }.unwrap();
+    let pinned = unsafe { result::malloc_host(bytes, 0) }.unwrap();
+    unsafe { result::free_host(pinned) }.unwrap();
+    refused_everywhere(&gpu, pinned as u64 + 4096, "4096 bytes into the freed 1048576 bytes");
+}
+
 /// So large that no mapping which another test makes meanwhile reaches its first pages: the system
 /// begins at the other end.
 const LARGE: usize = 4 << 30;
 
-/// Held by the tests that do so.
-static LARGE_MAPPING: Mutex<()> = Mutex::new(());
-
-#[test]
-fn managed_and_pinned_memory_that_was_freed() {
-    let _alone = LARGE_MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
-    let (gpu, _context) = a100();
-    let bytes = LARGE;
-    let managed = unsafe { result::malloc_managed(bytes, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL) }.unwrap();
-    unsafe { result::free_sync(managed) }.unwrap();
-    refused_everywhere(&gpu, managed + 4096, "4096 bytes into the freed 4294967296 bytes");
-    let pinned = unsafe { result::malloc_host(bytes, 0) }.unwrap();
-    unsafe { result::free_host(pinned) }.unwrap();
-    refused_everywhere(&gpu, pinned as u64 + 4096, "4096 bytes into the freed 4294967296 bytes");
-}
-
 #[test]
 fn host_memory_that_is_not_there() {
-    let _alone = LARGE_MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
     let (gpu, _context) = a100();
     let kind = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE;
     let start = unsafe { libc::mmap(null_mut(), LARGE, libc::PROT_READ, kind, -1, 0) };
@@ -212,6 +211,23 @@ fn stale_addresses_in_the_other_functions() {
     assert_eq!(answers, [INVALID; 5]);
     report_says(&gpu, gone);
     unsafe { result::free_sync(device) }.unwrap();
+}
+
+#[test]
+fn managed_memory_is_either_sides() {
+    let (_gpu, _context) = a100();
+    let managed = unsafe { result::malloc_managed(8, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL) }.unwrap();
+    let device = unsafe { result::malloc_sync(8) }.unwrap();
+    unsafe {
+        (managed as *mut u64).write(7);
+        assert_eq!(sys::cuMemcpyHtoD_v2(device, managed as *const c_void, 8), CUresult::CUDA_SUCCESS);
+        assert_eq!(sys::cuCtxSynchronize(), CUresult::CUDA_SUCCESS);
+        (managed as *mut u64).write(8);
+        assert_eq!(sys::cuMemcpyDtoH_v2(managed as *mut c_void, device, 8), CUresult::CUDA_SUCCESS);
+        assert_eq!((managed as *mut u64).read_volatile(), 7, "the copy is done when the call returns");
+        result::free_sync(device).unwrap();
+        result::free_sync(managed).unwrap();
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::work::Work;
 use super::{Answer, capture, driver, driver_api};
 use crate::fault::{Fault, FaultKind};
 use crate::memory::is_of_devices;
+use crate::memory::room::is_set_aside;
 
 /// One end of a copy.
 #[derive(Clone)]
@@ -34,8 +35,13 @@ unsafe impl Send for HostAddress {}
 unsafe impl Sync for HostAddress {}
 
 impl End {
-    fn host(address: *const c_void) -> End {
-        End::Host(HostAddress(address.cast_mut().cast(), pages_at(address as usize)))
+    /// Memory of the host's. Managed memory is looked after by its device.
+    fn host(address: *const c_void, near: &Arc<Device>) -> End {
+        let pages = pages_at(address as usize);
+        if pages.is_none() && is_set_aside(address as u64) {
+            return End::device(address as u64, near);
+        }
+        End::Host(HostAddress(address.cast_mut().cast(), pages))
     }
 
     /// A device address, of whichever device: with no owner the one that had it words the refusal.
@@ -45,18 +51,16 @@ impl End {
     }
 
     /// Under unified addressing an address that is in no device's memory is the host's, unless it
-    /// is one that only devices have, or of managed or pinned memory that is gone: as the device's
-    /// it is refused, with what it was.
+    /// is one that only devices, managed and pinned memory have: what was there is gone, and as the
+    /// device's it is refused.
     fn unified(address: u64, near: &Arc<Device>) -> End {
         // Pinned memory is among what its device reaches, but it is the host's.
-        if pinned_at(address as usize).is_some() {
-            return End::host(address as *const c_void);
-        }
-        let gone = |address| DRIVER.former_owner_of(address).is_some() && !is_mapped(address as usize, 1);
-        if is_of_devices(address) || DRIVER.owner_of(address, near).is_some() || gone(address) {
+        let pinned = pinned_at(address as usize).is_some();
+        let never_host = is_of_devices(address) || is_set_aside(address);
+        if !pinned && (never_host || DRIVER.owner_of(address, near).is_some()) {
             End::device(address, near)
         } else {
-            End::host(address as *const c_void)
+            End::host(address as *const c_void, near)
         }
     }
 }
@@ -157,6 +161,11 @@ impl Transfer {
     pub(super) fn watch(&self, device: i32) -> Option<Watch> {
         let source = self.pinned(&self.from).map(|rows| Watch::new(rows, false, device));
         source.or_else(|| self.pinned(&self.to).map(|rows| Watch::new(rows, true, device)))
+    }
+
+    /// Whether one of its ends is managed memory.
+    fn is_shared(&self) -> bool {
+        [&self.to, &self.from].iter().any(|side| matches!(side.end, End::Device(_, address) if is_set_aside(address)))
     }
 
     pub(super) fn staged_bytes(&self) -> usize {
@@ -263,7 +272,8 @@ fn copy(mut transfer: Transfer, stream: &Stream, until: Return) -> Answer {
         (true, true) => true,
         (true, false) => until == Return::Done || transfer.pinned(&transfer.to).is_none(),
         (false, true) => until == Return::Done && !pageable_source,
-        (false, false) => false,
+        // Managed memory is where the host looks next.
+        (false, false) => until == Return::Done && transfer.is_shared(),
     };
     if pageable_source && !to_host {
         transfer.stage()?;
@@ -336,7 +346,7 @@ impl Side3D {
         let address = |start: u64| start.checked_add(offset as u64).ok_or(Status::INVALID_VALUE);
         let end = match self.kind {
             1 if self.host.is_null() => return Err(Status::INVALID_VALUE),
-            1 => End::host(self.host.wrapping_byte_add(offset)),
+            1 => End::host(self.host.wrapping_byte_add(offset), near),
             2 => End::device(address(self.device)?, near),
             4 => End::unified(address(self.device)?, near),
             3 => return Err(near.refuse(Status::NOT_SUPPORTED, "cuMemcpy: there are no arrays")),
@@ -455,22 +465,22 @@ driver_api! {
 
     fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, bytes: usize) {
         let stream = default_stream()?;
-        flat(End::device(to, &stream.context.device), End::host(from), bytes, &stream, Return::Done)
+        flat(End::device(to, &stream.context.device), End::host(from, &stream.context.device), bytes, &stream, Return::Done)
     }
 
     fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, stream: *mut c_void) {
         let stream = resolve(stream)?;
-        flat(End::device(to, &stream.context.device), End::host(from), bytes, &stream, Return::Submitted)
+        flat(End::device(to, &stream.context.device), End::host(from, &stream.context.device), bytes, &stream, Return::Submitted)
     }
 
     fn cuMemcpyDtoH_v2(to: *mut c_void, from: u64, bytes: usize) {
         let stream = default_stream()?;
-        flat(End::host(to), End::device(from, &stream.context.device), bytes, &stream, Return::Done)
+        flat(End::host(to, &stream.context.device), End::device(from, &stream.context.device), bytes, &stream, Return::Done)
     }
 
     fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, stream: *mut c_void) {
         let stream = resolve(stream)?;
-        flat(End::host(to), End::device(from, &stream.context.device), bytes, &stream, Return::Submitted)
+        flat(End::host(to, &stream.context.device), End::device(from, &stream.context.device), bytes, &stream, Return::Submitted)
     }
 
     fn cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) {

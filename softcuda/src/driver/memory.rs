@@ -10,6 +10,7 @@ use super::stream::resolve;
 use super::work::{Block, Work};
 use super::{Answer, capture, driver, driver_api, put, put_if_wanted};
 use crate::fault::Fault;
+use crate::memory::room::is_set_aside;
 
 /// Rows of pitched allocations begin at multiples of this.
 const PITCH: usize = 512;
@@ -339,7 +340,8 @@ driver_api! {
         }
         let start = address as usize;
         let end = start.checked_add(bytes).ok_or(Status::INVALID_VALUE)?;
-        if !is_mapped(start, bytes) {
+        // What is set aside is managed memory, or nothing.
+        if !is_mapped(start, bytes) || is_set_aside(start as u64) {
             let reason = format!("cuMemHostRegister: no memory of the host's at {start:#x} to {end:#x}");
             return Err(context.device.refuse(Status::INVALID_VALUE, reason));
         }

@@ -14,7 +14,7 @@ use std::sync::{LazyLock, Mutex};
 use super::Answer;
 use super::state::{Context, lock};
 use super::status::Status;
-use crate::memory::{fill_bytes, load_bytes};
+use crate::memory::{fill_bytes, load_bytes, room};
 
 /// Fills destinations until they are written.
 const POISON: u8 = 0xB5;
@@ -35,13 +35,8 @@ unsafe impl Sync for Pages {}
 impl Pages {
     /// Zeroed pages. Like the system's own they take memory when they are touched.
     pub(super) fn new(bytes: usize) -> Answer<Pages> {
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: an anonymous mapping at an address of the system's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind | libc::MAP_NORESERVE, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(Status::OUT_OF_MEMORY);
-        }
-        Ok(Pages { start: start.cast(), bytes, freed: AtomicBool::new(false) })
+        let start = room::take(bytes).ok_or(Status::OUT_OF_MEMORY)?;
+        Ok(Pages { start, bytes, freed: AtomicBool::new(false) })
     }
 
     pub(super) fn start(&self) -> *mut u8 {
@@ -60,8 +55,8 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new` with this size, and nobody holds on to them any more.
-        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+        // SAFETY: taken by `new` with this size, and nobody holds on to them any more.
+        unsafe { room::give_back(self.start, self.bytes) };
     }
 }
 

@@ -8,7 +8,7 @@ use super::memory::allocate_async;
 use super::state::{DRIVER, Device, Pool, live, lock};
 use super::status::Status;
 use super::stream::resolve;
-use super::{driver, driver_api, put};
+use super::{Answer, driver, driver_api, put};
 
 /// `CUmemPoolProps`, as far as it is read.
 #[repr(C)]
@@ -16,15 +16,77 @@ use super::{driver, driver_api, put};
 struct PoolProperties {
     allocation_type: c_int,
     handle_types: c_uint,
-    location_type: c_int,
-    location_id: c_int,
+    location: Location,
 }
 
-const LOCATION_DEVICE: c_int = 1;
+/// `CUmemLocation`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Location {
+    kind: c_uint,
+    id: c_int,
+}
+
+impl Location {
+    /// The device that it names, by ordinal: pools have no other places.
+    fn device(self) -> Answer<Arc<Device>> {
+        if self.kind == 1 { driver()?.device(self.id) } else { Err(Status::INVALID_VALUE) }
+    }
+}
+
+/// `CUmemAccessDesc`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct AccessDescriptor {
+    location: Location,
+    flags: c_uint,
+}
+
+/// `CUmemAccess_flags`.
+const NO_ACCESS: c_uint = 0;
+const READ_AND_WRITE: c_uint = 3;
+
+impl Pool {
+    fn is_open_to(&self, device: &Arc<Device>) -> bool {
+        Arc::ptr_eq(device, &self.device) || lock(&self.open_to).contains(&device.handle)
+    }
+
+    /// Opens it to a device, or closes it. As peer access does, that opens all of the memory that
+    /// the pool's device has.
+    fn let_access(&self, device: &Arc<Device>, opens: bool) {
+        if Arc::ptr_eq(device, &self.device) {
+            return;
+        }
+        let mut open_to = lock(&self.open_to);
+        let known = open_to.iter().position(|other| *other == device.handle);
+        match (known, opens) {
+            (None, true) => {
+                open_to.push(device.handle);
+                device.memory.add_peer(&self.device.memory);
+            }
+            (Some(index), false) => {
+                open_to.swap_remove(index);
+                drop(open_to);
+                // Kernels that were launched before still use it.
+                device.drain();
+                device.memory.remove_peer(&self.device.memory);
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes it to everybody.
+    fn close(&self) {
+        let open_to = lock(&self.open_to).clone();
+        for device in open_to.into_iter().filter_map(|handle| DRIVER.device(handle).ok()) {
+            self.let_access(&device, false);
+        }
+    }
+}
 
 fn make(device: &Arc<Device>) -> u64 {
     let handle = DRIVER.new_handle();
-    let pool = Pool { handle, device: device.clone(), settings: Mutex::default() };
+    let pool = Pool { handle, device: device.clone(), settings: Mutex::default(), open_to: Mutex::default() };
     DRIVER.pools.insert(handle, Arc::new(pool));
     handle
 }
@@ -73,16 +135,15 @@ driver_api! {
     }
 
     fn cuMemPoolCreate(out: *mut *mut c_void, properties: *const PoolProperties) {
-        let driver = driver()?;
+        driver()?;
         if properties.is_null() || out.is_null() {
             return Err(Status::INVALID_VALUE);
         }
         let properties = properties.read_unaligned();
-        if properties.allocation_type != 1 || properties.location_type != LOCATION_DEVICE {
+        if properties.allocation_type != 1 {
             return Err(Status::INVALID_VALUE);
         }
-        // A location names its device by ordinal.
-        let device = driver.device(properties.location_id)?;
+        let device = properties.location.device()?;
         if properties.handle_types != 0 {
             return Err(device.refuse(Status::NOT_SUPPORTED, "cuMemPoolCreate: exportable pools"));
         }
@@ -98,7 +159,9 @@ driver_api! {
         if pools.current == pool.handle {
             pools.current = 0;
         }
+        drop(pools);
         DRIVER.pools.remove(pool.handle);
+        pool.close();
         Ok(())
     }
 
@@ -133,12 +196,34 @@ driver_api! {
         Ok(())
     }
 
-    fn cuMemPoolSetAccess(pool: *mut c_void, _descriptors: *const c_void, count: usize) {
+    fn cuMemPoolSetAccess(pool: *mut c_void, descriptors: *const AccessDescriptor, count: usize) {
         let pool = live(&driver()?.pools, pool)?;
-        if count == 0 {
-            return Ok(());
+        if descriptors.is_null() && count > 0 {
+            return Err(Status::INVALID_VALUE);
         }
-        Err(pool.device.refuse(Status::NOT_SUPPORTED, "cuMemPoolSetAccess: kernels cannot reach other devices"))
+        let mut wanted = Vec::new();
+        for index in 0..count {
+            let AccessDescriptor { location, flags } = descriptors.add(index).read_unaligned();
+            let device = location.device()?;
+            // The pool's own device always has access, and nobody to read only.
+            if !matches!(flags, NO_ACCESS | READ_AND_WRITE) || (Arc::ptr_eq(&device, &pool.device) && flags == NO_ACCESS) {
+                return Err(Status::INVALID_VALUE);
+            }
+            wanted.push((device, flags));
+        }
+        for (device, flags) in wanted {
+            pool.let_access(&device, flags == READ_AND_WRITE);
+        }
+        Ok(())
+    }
+
+    fn cuMemPoolGetAccess(out: *mut c_uint, pool: *mut c_void, location: *const Location) {
+        let pool = live(&driver()?.pools, pool)?;
+        if location.is_null() {
+            return Err(Status::INVALID_VALUE);
+        }
+        let device = location.read_unaligned().device()?;
+        put(out, if pool.is_open_to(&device) { READ_AND_WRITE } else { NO_ACCESS })
     }
 
     fn cuMemAllocFromPoolAsync(out: *mut u64, bytes: usize, pool: *mut c_void, stream: *mut c_void) {

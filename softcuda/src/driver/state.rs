@@ -72,6 +72,12 @@ impl<T> Table<T> {
 }
 
 impl<T> Table<T> {
+    /// What `which` picks.
+    pub(crate) fn pick(&self, which: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter(|object| which(object)).cloned().collect()
+    }
+
     pub(crate) fn for_each(&self, body: impl Fn(&T)) {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|object| body(object));
     }
@@ -192,6 +198,7 @@ impl Driver {
                 context.tear_down();
             }
         }
+        Graph::end_all_of(device.handle);
         self.pools.remove_all(|pool| Arc::ptr_eq(&pool.device, &device));
     }
 
@@ -532,6 +539,7 @@ impl Context {
         for module in DRIVER.modules.remove_all(|module| mine(&module.context)) {
             module.unload();
         }
+        DRIVER.execs.remove_all(|exec| mine(&exec.context));
         DRIVER.links.remove_all(|link| link.belongs_to(self.handle));
         DRIVER.streams.remove_all(|stream| mine(&stream.context));
         DRIVER.events.remove_all(|event| mine(&event.context));
@@ -737,6 +745,8 @@ pub(crate) struct Pool {
     pub(crate) device: Arc<Device>,
     /// Values of the attributes that can be set.
     pub(crate) settings: Mutex<HashMap<u32, u64>>,
+    /// Handles of the other devices whose kernels may use its memory.
+    pub(crate) open_to: Mutex<Vec<i32>>,
 }
 
 /// Host memory that the driver knows.

@@ -81,7 +81,7 @@ impl Memory {
     pub(crate) fn alloc_managed(&self, bytes: u64) -> Result<u64, OutOfMemory> {
         self.reach(bytes, || {
             let shadow = bytes.next_multiple_of(PAGE as u64);
-            Mapping::new((shadow + Parts::of(bytes).end) as usize, shadow as usize)
+            Mapping::shared((shadow + Parts::of(bytes).end) as usize, shadow as usize)
         })
     }
 

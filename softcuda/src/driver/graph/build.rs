@@ -230,6 +230,8 @@ driver_api! {
         for other in nodes.iter() {
             lock(&other.before).retain(|before| *before != node.handle);
         }
+        drop(nodes);
+        node.end();
         Ok(())
     }
 }

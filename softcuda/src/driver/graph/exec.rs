@@ -26,7 +26,7 @@ const UPDATE_NODE_TYPE_CHANGED: c_uint = 3;
 /// A graph ready to be launched. It does not change when the graph does.
 pub(crate) struct Exec {
     handle: u64,
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
     flags: u64,
     steps: Mutex<Vec<Step>>,
     /// The end of the last launch, for which the next one waits.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 pub(super) use exec::Exec;
 
-use super::state::{DRIVER, live, lock};
+use super::state::{DRIVER, current_device, live, lock};
 use super::status::Status;
 use super::work::Work;
 use super::{Answer, Export};
@@ -22,6 +22,9 @@ pub(super) static EXPORTS: [&[Export]; 4] = [build::EXPORTS, exec::EXPORTS, insp
 /// A graph.
 pub(crate) struct Graph {
     pub(crate) handle: u64,
+    /// Handle of the device that was current when it was made: its nodes hold on to what that has, so
+    /// it ends with the lease at the latest.
+    pub(super) device: Option<i32>,
     /// It belongs to a node, which ends it.
     pub(super) is_child: bool,
     /// In the order in which they were added.
@@ -76,10 +79,26 @@ impl Content {
     }
 }
 
+impl Node {
+    /// Ends what it has, when it is out of its graph.
+    fn end(&self) {
+        match &*lock(&self.content) {
+            Content::Child(child) => child.destroy(),
+            // An address that was promised and never used.
+            Content::Work(Work::Allocate(block)) if block.device.memory.is_reserved(block.address) => {
+                // It is reserved, so this cannot fail.
+                let _ = block.device.memory.free(block.address);
+            }
+            Content::Work(_) => {}
+        }
+    }
+}
+
 impl Graph {
     /// Makes an empty graph and enters it into the table.
     pub(super) fn create(is_child: bool) -> Arc<Graph> {
-        let graph = Arc::new(Graph { handle: DRIVER.new_handle(), is_child, nodes: Mutex::default() });
+        let (handle, device) = (DRIVER.new_handle(), current_device().map(|device| device.handle));
+        let graph = Arc::new(Graph { handle, device, is_child, nodes: Mutex::default() });
         DRIVER.graphs.insert(graph.handle, graph.clone());
         graph
     }
@@ -91,6 +110,8 @@ impl Graph {
 
     fn add_copy(self: &Arc<Graph>, content: Content, before: Vec<u64>, original: u64) -> Arc<Node> {
         let mut nodes = lock(&self.nodes);
+        // One that was destroyed meanwhile is waited for no more.
+        let before = before.into_iter().filter(|other| nodes.iter().any(|node| node.handle == *other)).collect();
         let node = Arc::new(Node {
             handle: DRIVER.new_handle(),
             graph: Arc::downgrade(self),
@@ -154,7 +175,8 @@ impl Graph {
             copies.insert(node.handle, graph.add_copy(content, Vec::new(), node.handle));
         }
         for node in &nodes {
-            let before = lock(&node.before).iter().map(|other| copies[other].handle).collect();
+            let before =
+                lock(&node.before).iter().filter_map(|other| copies.get(other)).map(|copy| copy.handle).collect();
             *lock(&copies[&node.handle].before) = before;
         }
         Ok(graph)
@@ -163,17 +185,19 @@ impl Graph {
     /// Takes it and its nodes out of the tables.
     pub(super) fn destroy(&self) {
         DRIVER.graphs.remove(self.handle);
-        for node in lock(&self.nodes).drain(..) {
+        let nodes = std::mem::take(&mut *lock(&self.nodes));
+        for node in nodes {
             DRIVER.nodes.remove(node.handle);
-            match &*lock(&node.content) {
-                Content::Child(child) => child.destroy(),
-                // An address that was promised and never used.
-                Content::Work(Work::Allocate(block)) if block.device.memory.is_reserved(block.address) => {
-                    // It is reserved, so this cannot fail.
-                    let _ = block.device.memory.free(block.address);
-                }
-                Content::Work(_) => {}
-            }
+            node.end();
         }
+    }
+
+    /// Ends the graphs that were made for a device.
+    pub(super) fn end_all_of(device: i32) {
+        let mut graphs = DRIVER.graphs.pick(|graph| graph.device == Some(device));
+        graphs.retain(|graph| !graph.is_child);
+        graphs.iter().for_each(|graph| graph.destroy());
+        // Children whose node went without them.
+        DRIVER.graphs.pick(|graph| graph.device == Some(device)).iter().for_each(|graph| graph.destroy());
     }
 }
