@@ -85,9 +85,9 @@ impl Gpu {
         self.command(control::COMMAND_RESET_CALLS, 0);
     }
 
-    /// Device memory that was still allocated when its context ended (its primary context was
-    /// released, or it was destroyed): size, address and the call that allocated it. `None` for a
-    /// real device.
+    /// Device memory and pinned host memory that was still allocated when its context ended (its
+    /// primary context was released, or it was destroyed): size, address and the call that allocated
+    /// it. Host memory that was registered is the host's own, and no leak. `None` for a real device.
     ///
     /// Leaks that nobody asked for are printed to standard error when the lease ends, with what is
     /// allocated then. After a fault, and when the device was lost, nothing can be freed, so

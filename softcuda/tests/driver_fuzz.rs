@@ -169,6 +169,8 @@ struct Made {
     lists: HashMap<u8, Vec<u64>>,
     /// All pinned memory there ever was, to be given back.
     pinned: Vec<u64>,
+    /// All libraries, which belong to no device and end with none.
+    libraries: Vec<u64>,
 }
 
 impl Made {
@@ -446,8 +448,10 @@ impl Caller<'_> {
         if let Some(kind) = makes.filter(|_| answer == 0 && made != 0) {
             let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             all.add(kind, made, &mut self.random);
-            if kind == b'H' {
-                all.pinned.push(made);
+            match kind {
+                b'H' => all.pinned.push(made),
+                b'L' => all.libraries.push(made),
+                _ => {}
             }
             if matches!(kind, b'H' | b'g') {
                 all.add(b'A', made, &mut self.random);
@@ -566,7 +570,10 @@ fn fuzz(seed: u64, threads: u64, steps: u32) -> (Gpu, BTreeSet<&'static str>) {
             });
         }
     });
-    let pinned = made.into_inner().unwrap_or_else(PoisonError::into_inner).pinned;
+    let Made { pinned, libraries, .. } = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for library in libraries {
+        unsafe { sys::cuLibraryUnload(library as sys::CUlibrary) };
+    }
     for address in pinned {
         // Some of it is free already, and its owner gone: an answer like any.
         unsafe { sys::cuMemFreeHost(address as *mut c_void) };

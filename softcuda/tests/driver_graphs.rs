@@ -561,3 +561,42 @@ fn a_fault_in_a_graph_is_the_contexts() {
     assert_eq!(code(stream.synchronize()), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
     assert!(gpu.report().unwrap().contains("scale"));
 }
+
+/// Else what their nodes hold would stay for as long as the process does.
+#[test]
+fn graphs_end_with_their_lease_and_children_with_their_node() {
+    let (gpu, context) = a100();
+    context.bind_to_thread().unwrap();
+    let (mut graph, mut inner, mut node, mut child) = (null_mut(), null_mut(), null_mut(), null_mut());
+    let nodes_of = |graph| unsafe { sys::cuGraphGetNodes(graph, null_mut(), &mut 0) };
+    unsafe {
+        sys::cuGraphCreate(&mut graph, 0).result().unwrap();
+        sys::cuGraphCreate(&mut inner, 0).result().unwrap();
+        sys::cuGraphAddChildGraphNode(&mut node, graph, null_mut(), 0, inner).result().unwrap();
+        sys::cuGraphChildGraphNodeGetGraph(node, &mut child).result().unwrap();
+        assert_eq!(nodes_of(child), CUresult::CUDA_SUCCESS);
+        sys::cuGraphDestroyNode(node).result().unwrap();
+        assert_eq!(nodes_of(child), CUresult::CUDA_ERROR_INVALID_HANDLE);
+        sys::cuGraphAddChildGraphNode(&mut node, graph, null_mut(), 0, inner).result().unwrap();
+        sys::cuGraphChildGraphNodeGetGraph(node, &mut child).result().unwrap();
+    }
+    drop((context, gpu));
+    assert_eq!([graph, inner, child].map(nodes_of), [CUresult::CUDA_ERROR_INVALID_HANDLE; 3]);
+}
+
+#[test]
+fn executable_graphs_end_with_their_context() {
+    let (_gpu, context) = a100();
+    context.bind_to_thread().unwrap();
+    let (mut other, mut graph, mut exec) = (null_mut(), null_mut(), null_mut());
+    unsafe {
+        sys::cuCtxCreate_v4(&mut other, null_mut(), 0, context.cu_device()).result().unwrap();
+        sys::cuGraphCreate(&mut graph, 0).result().unwrap();
+        sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0).result().unwrap();
+        sys::cuGraphUpload(exec, null_mut()).result().unwrap();
+        sys::cuCtxDestroy_v2(other).result().unwrap();
+        context.bind_to_thread().unwrap();
+        assert_eq!(sys::cuGraphUpload(exec, null_mut()), CUresult::CUDA_ERROR_INVALID_HANDLE);
+        sys::cuGraphDestroy(graph).result().unwrap();
+    }
+}

@@ -43,6 +43,32 @@ fn memory_that_is_freed_is_no_leak() {
     assert_eq!(gpu.leaks(), Some(Vec::new()));
 }
 
+#[test]
+fn pinned_memory_that_outlives_its_context_is_a_leak() {
+    let (gpu, context) = a100();
+    context.bind_to_thread().unwrap();
+    let kept = unsafe { result::malloc_host(100, 0) }.unwrap();
+    let freed = unsafe { result::malloc_host(7, 0) }.unwrap();
+    unsafe { result::free_host(freed) }.unwrap();
+    assert_eq!(gpu.leaks(), Some(Vec::new()), "the context may yet free it");
+    drop(context);
+    let expected = format!("100 bytes of pinned host memory at {kept:p}, allocated by call 1 of cuMemHostAlloc");
+    assert_eq!(gpu.leaks().unwrap(), [expected]);
+    unsafe { result::free_host(kept) }.unwrap();
+}
+
+#[test]
+fn pinned_memory_that_is_freed_or_was_the_hosts_is_no_leak() {
+    let (gpu, context) = a100();
+    let slice = unsafe { context.alloc_pinned::<u32>(100) }.unwrap();
+    let mut own = vec![0_u64; 64];
+    let own: *mut std::ffi::c_void = own.as_mut_ptr().cast();
+    unsafe { sys::cuMemHostRegister_v2(own, 512, 0) }.result().unwrap();
+    drop((slice, context));
+    assert_eq!(gpu.leaks(), Some(Vec::new()));
+    unsafe { sys::cuMemHostUnregister(own) }.result().unwrap();
+}
+
 /// cudarc cannot free what belongs to a context that a kernel's fault has ended.
 #[test]
 fn what_a_fault_leaves_is_no_leak() {

@@ -3,6 +3,7 @@
 
 mod driver_support;
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUresult};
@@ -219,6 +220,59 @@ fn peer_access_ends_with_the_context_that_has_it() {
     drop(first);
     let fresh = CudaContext::new(gpu.ordinal()).unwrap();
     faulted(&gpu, double(&fresh, x, x, 4), "which is no peer");
+}
+
+/// What a pool is open to a device for, or how it is to be.
+fn access(gpu: &Gpu, flags: sys::CUmemAccess_flags) -> sys::CUmemAccessDesc {
+    let kind = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
+    let mut location = MaybeUninit::<sys::CUmemLocation>::zeroed();
+    // The rest of it is a number, in whatever form this version of CUDA has it.
+    let location = unsafe {
+        (&raw mut (*location.as_mut_ptr()).type_).write(kind);
+        location.as_mut_ptr().cast::<i32>().add(1).write(gpu.ordinal() as i32);
+        location.assume_init()
+    };
+    sys::CUmemAccessDesc { location, flags }
+}
+
+#[test]
+fn a_pool_is_opened_to_other_devices() {
+    use sys::CUmemAccess_flags::{CU_MEM_ACCESS_FLAGS_PROT_NONE as NONE, CU_MEM_ACCESS_FLAGS_PROT_READWRITE as ALL};
+    let [(one, first), (two, second)] = two();
+    let x = second.default_stream().clone_htod(&[1.0_f32; 4]).unwrap().leak();
+    second.synchronize().unwrap();
+    let mut pool = std::ptr::null_mut();
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, second.cu_device()) }.result().unwrap();
+    let flags = |gpu: &Gpu| {
+        let (mut flags, mut location) = (NONE, access(gpu, NONE).location);
+        unsafe { sys::cuMemPoolGetAccess(&mut flags, pool, &mut location) }.result().unwrap();
+        flags
+    };
+    let set = |gpu: &Gpu, flags| unsafe { sys::cuMemPoolSetAccess(pool, &access(gpu, flags), 1) };
+    assert_eq!((flags(&one), flags(&two)), (NONE, ALL));
+    set(&one, ALL).result().unwrap();
+    assert_eq!(flags(&one), ALL);
+    double(&first, x, x, 4).unwrap();
+    set(&one, NONE).result().unwrap();
+    assert_eq!(flags(&one), NONE);
+    assert_eq!(set(&two, NONE), CUresult::CUDA_ERROR_INVALID_VALUE, "its own device always has access");
+    faulted(&one, double(&first, x, x, 4), "which is no peer");
+}
+
+/// So that what is stale stays so.
+#[test]
+fn addresses_of_managed_memory_are_never_used_twice() {
+    let (_gpu, context) = a100();
+    context.bind_to_thread().unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for bytes in (0..200).map(|round| 1 + round * 997) {
+        let x = unsafe { result::malloc_managed(bytes, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL) }.unwrap();
+        let y = unsafe { result::malloc_host(bytes, 0) }.unwrap();
+        assert!(seen.insert(x) && seen.insert(y as u64));
+        unsafe { (x as *mut u8).add(bytes - 1).write(1) };
+        unsafe { result::free_sync(x) }.unwrap();
+        unsafe { result::free_host(y) }.unwrap();
+    }
 }
 
 #[test]

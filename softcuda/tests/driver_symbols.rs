@@ -3,7 +3,9 @@
 
 mod driver_support;
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::path::{Path, PathBuf};
 
 use cudarc::driver::sys::{self, CUresult};
 use driver_support::a100;
@@ -11,6 +13,48 @@ use driver_support::a100;
 /// What cudarc 0.19.10's safe and result layers refer to: every `cu...` that is called in
 /// `src/driver/result.rs` and `src/driver/safe/`, for CUDA 11.4 to 13.4.
 const CUDARC: &str = include_str!("../src/driver/cudarc.txt");
+
+/// The names after `sys::` in the code of a Rust file, or of all files of a folder.
+fn called_in(path: &Path, names: &mut BTreeSet<String>) {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).unwrap().flatten();
+        return entries.for_each(|entry| called_in(&entry.path(), names));
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for after in line.split("sys::").skip(1) {
+            let name = after.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+            if name.strip_prefix("cu").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase())) {
+                names.insert(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Where cargo keeps the sources of the cudarc that this was built with; `None` if it has them from
+/// somewhere else than a registry.
+fn source_of_cudarc() -> Option<PathBuf> {
+    let locked = include_str!("../../Cargo.lock").split("name = \"cudarc\"\nversion = \"").nth(1)?;
+    let version = locked.split('"').next()?;
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
+    let registries = std::fs::read_dir(cargo.join("registry/src")).ok()?.flatten();
+    let mut sources = registries.map(|registry| registry.path().join(format!("cudarc-{version}/src/driver")));
+    sources.find(|source| source.is_dir())
+}
+
+#[test]
+fn the_list_is_what_cudarc_calls() {
+    let Some(source) = source_of_cudarc() else {
+        eprintln!("cudarc's sources are not in a registry of cargo's: the list is not compared with them");
+        return;
+    };
+    let mut called = BTreeSet::new();
+    called_in(&source.join("result.rs"), &mut called);
+    called_in(&source.join("safe"), &mut called);
+    let listed: BTreeSet<String> = CUDARC.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(called, listed);
+}
 
 /// The address the driver gives for a name and a CUDA version; null if it knows none.
 fn address(name: &str, version: i32) -> usize {

@@ -9,7 +9,7 @@ use super::calls::{Call, running};
 use super::graph::{Exec, Graph, Node};
 use super::library::{Kernel, Library};
 use super::linker::Link;
-use super::state::{Allocation, Driver, Event, Function, Module, Pool, Stream, current_device, lock};
+use super::state::{Allocation, Driver, Event, Function, Module, Pinned, Pool, Stream, current_device, lock};
 use super::status::Status;
 
 /// Entries kept of each kind. Handles and addresses only grow, so the oldest go first.
@@ -188,18 +188,20 @@ impl Allocation {
     }
 }
 
-/// Device memory that was still allocated when its context ended.
-#[derive(Clone, Copy)]
-pub(crate) struct Leak {
-    pub(crate) address: u64,
-    pub(crate) allocation: Allocation,
+impl Pinned {
+    /// What it is, for reports.
+    pub(super) fn text(&self, base: usize) -> String {
+        let by = self.by.map_or(String::new(), |by| format!(", allocated by {by}"));
+        format!("{} bytes of pinned host memory at {base:#x}{by}", self.bytes)
+    }
 }
 
-/// The leaks of a lease.
+/// The leaks of a lease: device memory, and pinned memory of the host's, that was still allocated
+/// when its context ended.
 #[derive(Default)]
 pub(crate) struct Leaks {
-    /// By the allocation's number: what is noted twice counts once.
-    found: BTreeMap<u64, Leak>,
+    /// What it was, by the allocation's number: what is noted twice counts once.
+    found: BTreeMap<u64, String>,
     /// Nobody has asked for them yet.
     unread: bool,
 }
@@ -208,8 +210,8 @@ impl Leaks {
     /// More are not kept: whoever leaks that many has enough to look at.
     const MOST: usize = 1 << 12;
 
-    pub(super) fn add(&mut self, address: u64, allocation: Allocation) {
-        if self.found.len() < Leaks::MOST && self.found.insert(allocation.id, Leak { address, allocation }).is_none() {
+    pub(super) fn add(&mut self, id: u64, text: String) {
+        if self.found.len() < Leaks::MOST && self.found.insert(id, text).is_none() {
             self.unread = true;
         }
     }
@@ -220,6 +222,6 @@ impl Leaks {
             return None;
         }
         self.unread &= !asked;
-        Some(self.found.values().map(|leak| format!("{}\n", leak.allocation.text(leak.address))).collect())
+        Some(self.found.values().map(|text| format!("{text}\n")).collect())
     }
 }

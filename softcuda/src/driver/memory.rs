@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
+use super::calls::running;
 use super::pinned::{Pages, is_mapped};
 use super::state::{Context, DRIVER, Device, Pinned, Stream, current, lock};
 use super::status::Status;
@@ -157,7 +158,8 @@ fn pin(context: &Context, start: *mut u8, bytes: usize, flags: c_uint, pages: Op
     let device = &context.device;
     device.memory.map_host(start, bytes as u64).map_err(|error| device.refuse(Status::OUT_OF_MEMORY, error))?;
     let (device, pages) = (Arc::downgrade(device), pages.map(Arc::new));
-    lock(&DRIVER.pinned).insert(start as usize, Pinned { bytes, context: context.handle, flags, pages, device });
+    let (context, id, by) = (context.handle, DRIVER.new_handle(), running());
+    lock(&DRIVER.pinned).insert(start as usize, Pinned { bytes, context, flags, pages, id, by, device });
     Ok(())
 }
 

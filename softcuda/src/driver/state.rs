@@ -451,7 +451,13 @@ impl Device {
         }
         for (address, allocation) in lock(&self.allocations).iter() {
             if allocation.context == context.handle {
-                lock(&self.leaks).add(*address, *allocation);
+                lock(&self.leaks).add(allocation.id, allocation.text(*address));
+            }
+        }
+        for (address, block) in lock(&DRIVER.pinned).iter() {
+            // Memory that was only registered is the host's own.
+            if block.context == context.handle && block.pages.is_some() {
+                lock(&self.leaks).add(block.id, block.text(*address));
             }
         }
     }
@@ -756,6 +762,10 @@ pub(crate) struct Pinned {
     pub(crate) flags: u32,
     /// What was allocated here; nothing if the caller registered memory of its own.
     pub(crate) pages: Option<Arc<Pages>>,
+    /// Unique in the process.
+    pub(crate) id: u64,
+    /// The call that made it.
+    pub(crate) by: Option<Call>,
     /// The device whose kernels can use it, unless its lease has ended.
     pub(crate) device: Weak<Device>,
 }
