@@ -311,6 +311,66 @@ fn volatile_accesses_do_not_race_with_each_other() {
     );
 }
 
+/// Strong accesses need scopes that include each other.
+#[test]
+fn scopes_of_atomics() {
+    let right = "red.relaxed.gpu.global.add.u32 [%rd1], 1;";
+    variants(right, "red.relaxed.cta.global.add.u32 [%rd1], 1;");
+    variants(
+        "@%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;",
+        "@%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;
+        @!%p2 red.relaxed.gpu.global.add.u32 [%rd1], 1;",
+    );
+    variants(
+        right,
+        "@!%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;
+        @%p2 red.relaxed.gpu.global.add.u32 [%rd1], 1;",
+    );
+    // Weak accesses of the same block, and of another one.
+    variants(
+        "@%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;
+        bar.sync 0;
+        @%p2 ld.global.u32 %r20, [%rd1];",
+        "@%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;
+        bar.sync 0;
+        @!%p2 ld.global.u32 %r20, [%rd1];",
+    );
+    variants(
+        "@%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;",
+        "@%p2 red.relaxed.cta.global.add.u32 [%rd1], 1;
+        @%p2 ld.global.u32 %r20, [%rd1];",
+    );
+}
+
+#[test]
+fn scopes_of_strong_loads_and_stores() {
+    let pair = |load: &str, store: &str, who: &str| {
+        format!("@%p2 ld.relaxed.{load}.global.u32 %r20, [%rd1];\n@{who} st.relaxed.{store}.global.u32 [%rd1], 1;")
+    };
+    // All threads of block 0 read; then all of it, or of block 1, write.
+    variants(&pair("gpu", "gpu", "!%p2"), &pair("cta", "gpu", "!%p2"));
+    variants(&pair("sys", "gpu", "!%p2"), &pair("gpu", "cta", "!%p2"));
+    variants(&pair("cta", "cta", "%p2"), &pair("cta", "cta", "!%p2"));
+    variants(&pair("cta", "gpu", "%p2"), &pair("cta", "sys", "!%p2"));
+    // Whole granules.
+    let wide = |scope: &str| format!("@%p1 st.relaxed.{scope}.global.v4.u32 [%rd1], {{%r1, %r1, %r1, %r1}};");
+    variants(&wide("gpu"), &wide("cta"));
+}
+
+/// A strong read takes nothing away from a weak one before it.
+#[test]
+fn a_weak_read_before_a_strong_one() {
+    variants(
+        "@%p2 ld.relaxed.gpu.global.u32 %r20, [%rd1];
+        @!%p2 st.relaxed.gpu.global.u32 [%rd1], 1;",
+        "@!%p1 bra DONE;
+        @%p2 ld.global.u32 %r20, [%rd1];
+        @%p2 ld.relaxed.gpu.global.u32 %r20, [%rd1];
+        @!%p2 st.relaxed.gpu.global.u32 [%rd1], 1;
+        DONE:",
+    );
+}
+
 /// A message from block 0 to block 1: data in the second buffer, a flag in the first.
 fn message(before_flag: &str, store: &str, load: &str, after_flag: &str) -> String {
     format!(
@@ -337,6 +397,8 @@ fn messages_by_release_and_acquire() {
     variants(&right, &message("", "st.release.gpu.global.u32", "ld.relaxed.gpu.global.u32", ""));
     variants(&right, &message("", "st.release.cta.global.u32", "ld.acquire.gpu.global.u32", ""));
     variants(&right, &message("", "st.release.gpu.global.u32", "ld.acquire.cta.global.u32", ""));
+    let right = message("", "red.release.gpu.global.add.u32", "ld.acquire.gpu.global.u32", "");
+    variants(&right, &message("", "red.release.cta.global.add.u32", "ld.acquire.gpu.global.u32", ""));
 }
 
 #[test]
@@ -552,60 +614,4 @@ fn races_are_looked_for_only_if_asked() {
     let body = format!("{PROLOGUE} st.global.u32 [%rd2], %r1;");
     let text = kernel_with(".shared .align 16 .b8 tile[16];", &body);
     device.launch(&text, 2, 64, &[buffer, buffer, 0, 0]).unwrap();
-}
-
-/// A word in each block of a pair, which the other one reads.
-fn peers(between: &str) -> Option<FaultKind> {
-    let body = format!(
-        "mov.u32 %r1, %tid.x;
-        mov.u32 %r2, %cluster_ctarank;
-        xor.b32 %r3, %r2, 1;
-        mov.u32 %r4, tile;
-        shl.b32 %r5, %r1, 2;
-        add.u32 %r4, %r4, %r5;
-        barrier.cluster.arrive.aligned;
-        barrier.cluster.wait.aligned;
-        st.shared.u32 [%r4], %r1;
-        {between}
-        mapa.shared::cluster.u32 %r6, %r4, %r3;
-        ld.shared::cluster.u32 %r7, [%r6];
-        barrier.cluster.arrive.aligned;
-        barrier.cluster.wait.aligned;"
-    );
-    let text = kernel_with(".shared .align 16 .b8 tile[1024];", &body);
-    let result = Device::new().launch_clusters(&text, (4, 2, 64), &[0; 4]);
-    result.err().map(|fault| fault.kind)
-}
-
-#[test]
-fn blocks_of_a_cluster() {
-    assert_eq!(peers("barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"), None);
-    // What was never ordered may not have been written either, depending on who runs first.
-    let found = peers("bar.sync 0;");
-    assert!(matches!(found, Some(FaultKind::Race)), "{found:?}");
-}
-
-/// All warps of one block read a word of the other, which then writes it.
-#[test]
-fn readers_in_a_peer_meet_the_writer_at_the_barrier_of_the_cluster() {
-    let sync = "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;";
-    for (between, expected) in [(sync, None), ("bar.sync 0;", Some(FaultKind::Race))] {
-        let body = format!(
-            "mov.u32 %r1, %tid.x;
-            mov.u32 %r2, %cluster_ctarank;
-            setp.eq.u32 %p1, %r1, 0;
-            @%p1 st.shared.u32 [tile], %r1;
-            {sync}
-            xor.b32 %r3, %r2, 1;
-            mov.u32 %r4, tile;
-            mapa.shared::cluster.u32 %r6, %r4, %r3;
-            ld.shared::cluster.u32 %r7, [%r6];
-            {between}
-            @%p1 st.shared.u32 [tile], %r1;
-            {sync}"
-        );
-        let text = kernel_with(".shared .align 16 .b8 tile[1024];", &body);
-        let result = Device::new().launch_clusters(&text, (4, 2, 64), &[0; 4]);
-        assert_eq!(result.err().map(|fault| fault.kind), expected, "{between}");
-    }
 }

@@ -154,6 +154,16 @@ impl Worker<'_> {
         };
         self.polls += u32::from(atom.d != NONE);
         for (window, lanes) in groups.into_iter().filter(|group| group.1 != 0) {
+            let base = if atom.at.space.is_some() { 0 } else { window };
+            let offsets = at.map(|address| address.wrapping_sub(base));
+            let mut places = Vec::new();
+            if window != 0 {
+                places = cluster.ranks(&offsets, lanes, "atomic operation")?;
+                for &(rank, lanes, _) in &places {
+                    let what = (atom.at.site, "atomic operation");
+                    self.visit(&cluster.blocks[rank], cluster.own(), warp, lanes, what)?;
+                }
+            }
             for lane in lanes_of(lanes) {
                 let address = at[lane];
                 let (a, b) = (operand(warp, 0, lane), operand(warp, 1, lane));
@@ -188,12 +198,10 @@ impl Worker<'_> {
                 self.counters.global_write_sectors += sectors(&at, lanes, size);
                 self.trace(Kind::Atomic, &at, lanes, size);
             } else {
-                let base = if matches!(atom.at.space, Some(Space::Shared | Space::Cluster)) { 0 } else { window };
-                let at = at.map(|address| address.wrapping_sub(base));
-                for (rank, lanes, offsets) in cluster.ranks(&at, lanes, "atomic operation")? {
+                for (rank, lanes, offsets) in places {
                     self.race_shared(&cluster.blocks[rank], cluster.own(), warp, &offsets, lanes, size, touch)?;
                 }
-                self.count_shared(atomic_wavefronts(&at, lanes, size), lanes, size, true);
+                self.count_shared(atomic_wavefronts(&offsets, lanes, size), lanes, size, true);
             }
         }
         Ok(())

@@ -159,6 +159,7 @@ impl Worker<'_> {
     ) -> Step {
         for (rank, lanes, offsets) in cluster.ranks(at, mask, "read")? {
             let of = &cluster.blocks[rank];
+            self.visit(of, cluster.own(), warp, lanes, (touch.site, "read"))?;
             self.fetch_shared(of, &offsets, lanes, bytes)?;
             self.race_shared(of, cluster.own(), warp, &offsets, lanes, bytes, touch)?;
         }
@@ -176,6 +177,7 @@ impl Worker<'_> {
         touch: Touch,
     ) -> Step {
         for (rank, lanes, offsets) in cluster.ranks(at, mask, "write")? {
+            self.visit(&cluster.blocks[rank], cluster.own(), warp, lanes, (touch.site, "write"))?;
             self.deposit_shared(&mut cluster.blocks[rank], &offsets, lanes, bytes)?;
             self.race_shared(&cluster.blocks[rank], cluster.own(), warp, &offsets, lanes, bytes, touch)?;
         }

@@ -191,7 +191,12 @@ impl Worker<'_> {
             let (rank, offset) = cluster.object(&op.at, &at, lane)?;
             let wrong = |detail| Problem::new(FaultKind::BadMbarrier, lane, offset, detail);
             let tells = watched && matches!(op.f, MbarrierOp::Arrive { .. } | MbarrierOp::CopiesArrive { .. });
-            let told = tells.then(|| warp.race.tell_once(&cluster.own().race, lane));
+            self.visit(&cluster.blocks[rank], cluster.own(), warp, 1 << lane, (op.at.site, "use of an mbarrier"))?;
+            let own = &cluster.own().race;
+            let told = tells.then(|| match op.relaxed {
+                true => warp.race.tell_relaxed(own, lane, rank == cluster.me),
+                false => warp.race.tell_once(own, lane),
+            });
             let shared = &mut cluster.blocks[rank];
             if op.f == MbarrierOp::Init {
                 shared.initialise(offset, operand(warp, op.a, lane)?).map_err(wrong)?;
@@ -235,7 +240,7 @@ impl Worker<'_> {
                     complete |= u32::from(done) << lane;
                     if done {
                         let told = shared.mbarriers[&offset].told.news();
-                        told.learn(&cluster.own().race, &mut warp.race, 1 << lane);
+                        told.learn(&cluster.own().race, &mut warp.race, 1 << lane, op.relaxed);
                     }
                     continue;
                 }

@@ -64,7 +64,7 @@ impl Cluster {
         &mut self,
         worker: &mut Worker<'_>,
         warp: &mut Warp,
-        aligned: bool,
+        (aligned, relaxed): (bool, bool),
         lanes: u32,
     ) -> Step<Arrival> {
         if aligned && lanes != warp.live {
@@ -82,7 +82,10 @@ impl Cluster {
         self.barrier.arrived += lanes.count_ones();
         if worker.launch.races.is_some() {
             let race = &self.blocks[self.me].race;
-            self.told.arrive(race, &mut warp.race, lanes);
+            match relaxed {
+                true => self.told.arrive_relaxed(race, &mut warp.race, lanes),
+                false => self.told.arrive(race, &mut warp.race, lanes),
+            }
         }
         self.meet(worker);
         Ok(Arrival::Pass)
@@ -101,7 +104,7 @@ impl Cluster {
         let generation = self.barrier.generation;
         let ready = lanes & warp.attendance.complete(generation);
         warp.attendance.leave(ready);
-        self.told.learn(&self.own().race, &mut warp.race, ready);
+        self.told.learn(&self.own().race, &mut warp.race, ready, false);
         if ready == lanes {
             return Ok((Arrival::Pass, 0));
         }

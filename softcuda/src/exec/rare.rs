@@ -26,7 +26,7 @@ pub(super) fn rare(
 ) -> Step {
     match *op {
         Op::Exit => {
-            leave(worker, cluster, warp, active);
+            leave(worker, cluster, warp, active)?;
             lanes.mask &= !active;
             lanes.stop = true;
         }
@@ -42,8 +42,8 @@ pub(super) fn rare(
             }
         },
         Op::MapRank { .. } | Op::RankOf { .. } => cluster.map(warp, op, active)?,
-        Op::ClusterArrive { aligned } => {
-            if let Arrival::WaitForWarp = cluster.arrive(worker, warp, aligned, active)? {
+        Op::ClusterArrive { aligned, relaxed } => {
+            if let Arrival::WaitForWarp = cluster.arrive(worker, warp, (aligned, relaxed), active)? {
                 wait_for_members(lanes, active);
                 return Ok(());
             }
@@ -168,9 +168,10 @@ fn part(lanes: &mut Lanes, waiting: u32, state: State) {
 }
 
 /// Lanes whose threads end.
-fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes: u32) {
+fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes: u32) -> Step {
     warp.live &= !lanes;
     cluster.own_mut().exited += lanes.count_ones();
+    worker.part(cluster, warp, lanes)?;
     worker.progress += 1;
     cluster.exit(worker, warp, lanes);
     // Those that wait for the exited lanes may go on now.
@@ -179,6 +180,7 @@ fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes:
             group.state = State::Ready;
         }
     }
+    Ok(())
 }
 
 fn branch_indexed(warp: &mut Warp, index: Reg, targets: &[u32], lanes: &mut Lanes, active: u32) -> Step {

@@ -21,7 +21,7 @@ impl Warp {
                 && cluster.barrier.generation != generation
             {
                 self.attendance.leave(group.mask);
-                cluster.told.learn(&cluster.own().race, &mut self.race, group.mask);
+                cluster.told.learn(&cluster.own().race, &mut self.race, group.mask, false);
                 let group = &mut self.groups[index];
                 (group.pc, group.state) = (group.pc + 1, State::Ready);
             }

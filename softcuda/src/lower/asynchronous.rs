@@ -80,7 +80,8 @@ impl<'a> Lowerer<'a, '_> {
             MbarrierOp::Wait { parity } => *parity = parts.take("parity"),
             _ => {}
         }
-        take_ordering(parts);
+        let (strong, order) = take_ordering(parts);
+        let relaxed = strong && !order.acquire && !order.release;
         let space = shared_space(parts);
         if parts.ty()? != Type::B64 {
             return Err(parts.unsupported());
@@ -89,7 +90,7 @@ impl<'a> Lowerer<'a, '_> {
         let mbarrier = |lowerer: &mut Self, at: &Operand<'a>, a: Option<&Operand<'a>>, ty, d, p| {
             let at = lowerer.address(at, space, parts)?;
             let a = a.map_or(Ok(NONE), |a| lowerer.source(a, ty, parts))?;
-            lowerer.emit(OpClass::Barrier, Op::Mbarrier(Box::new(Mbarrier { f, at, a, d, p })));
+            lowerer.emit(OpClass::Barrier, Op::Mbarrier(Box::new(Mbarrier { f, at, relaxed, a, d, p })));
             Ok(())
         };
         match (f, operands) {
@@ -131,8 +132,8 @@ impl<'a> Lowerer<'a, '_> {
         parts.finish()?;
         let [at] = operands else { return Err(parts.operands()) };
         let at = self.address(at, space, parts)?;
-        let (a, d, p) = (NONE, NONE, NONE);
-        self.emit(OpClass::Async, Op::Mbarrier(Box::new(Mbarrier { f, at, a, d, p })));
+        let (a, d, p, relaxed) = (NONE, NONE, NONE, false);
+        self.emit(OpClass::Async, Op::Mbarrier(Box::new(Mbarrier { f, at, relaxed, a, d, p })));
         Ok(())
     }
 

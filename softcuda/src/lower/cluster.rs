@@ -36,18 +36,18 @@ impl<'a> Lowerer<'a, '_> {
         Ok(())
     }
 
-    /// `barrier.cluster`: as strong as `.release` and `.acquire` whatever it says.
+    /// `barrier.cluster`: `.release` and `.acquire` unless it says `.relaxed`.
     pub(super) fn cluster_barrier(&mut self, parts: &mut Parts<'_>, operands: &[Operand<'a>]) -> Done {
         parts.take("cluster");
         let arrives = parts.take_of(&[("arrive", true), ("wait", false)]).ok_or_else(|| parts.unsupported())?;
         let orders: &[&str] = if arrives { &["release", "relaxed"] } else { &["acquire"] };
-        orders.iter().find(|&order| parts.take(order));
+        let relaxed = orders.iter().find(|&order| parts.take(order)) == Some(&"relaxed");
         let aligned = parts.take("aligned");
         parts.finish()?;
         if !operands.is_empty() {
             return Err(parts.operands());
         }
-        let op = if arrives { Op::ClusterArrive { aligned } } else { Op::ClusterWait { aligned } };
+        let op = if arrives { Op::ClusterArrive { aligned, relaxed } } else { Op::ClusterWait { aligned } };
         self.emit(OpClass::Barrier, op);
         Ok(())
     }

@@ -61,7 +61,9 @@ impl<'a> Lowerer<'a, '_> {
                 // Between proxies, not between threads.
                 let proxy = parts.take("proxy");
                 let (to_async, global) = (parts.has("async"), parts.has("global"));
-                for name in ["mbarrier_init", "sc", "acq_rel", "acquire", "release", "alias", "async"] {
+                // It orders the initialisation of mbarriers, and nothing else.
+                let init = parts.take("mbarrier_init");
+                for name in ["sc", "acq_rel", "acquire", "release", "alias", "async"] {
                     parts.take(name);
                 }
                 for name in ["async::generic", "sync_restrict::shared::cta", "sync_restrict::shared::cluster"] {
@@ -75,6 +77,7 @@ impl<'a> Lowerer<'a, '_> {
                 let op = match (proxy, to_async && !global) {
                     (true, true) => Op::FenceProxy,
                     (true, false) => Op::Nop,
+                    (false, _) if init => Op::Nop,
                     (false, _) => Op::Fence { scope },
                 };
                 self.emit(OpClass::Barrier, op);

@@ -357,6 +357,8 @@ pub struct Mbarrier {
     pub f: MbarrierOp,
     /// Where the object is.
     pub at: Access,
+    /// It orders nothing.
+    pub relaxed: bool,
     /// Register of a count, a number of bytes, a state or a parity, or [`NONE`].
     pub a: Reg,
     /// Register of the state, or [`NONE`].
@@ -613,6 +615,7 @@ pub enum Op {
     },
     ClusterArrive {
         aligned: bool,
+        relaxed: bool,
     },
     ClusterWait {
         aligned: bool,

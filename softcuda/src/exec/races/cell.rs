@@ -21,6 +21,10 @@ const CLOCK_BITS: u32 = 22;
 const UID_SHIFT: u32 = CLOCK_SHIFT + CLOCK_BITS;
 const CLOCK_MASK: u64 = (1 << CLOCK_BITS) - 1;
 
+/// Value of the lowest bits of a cell whose accesses are strong for the threads of their block only:
+/// all bytes are of one thread, or of several.
+const NARROW: u64 = 5;
+
 /// Value of the lowest bits of a cell whose bytes are listed in the table.
 const SPLIT: u64 = 7;
 
@@ -68,7 +72,12 @@ impl Cell {
         self.0 >> MANY_SHIFT & 3
     }
 
-    /// Log2 of the number of neighbours, or [`SPLIT`].
+    /// Strong, for the threads of the same block.
+    fn narrow(self) -> bool {
+        self.parts() == NARROW
+    }
+
+    /// Log2 of the number of neighbours, [`NARROW`] or [`SPLIT`].
     #[inline(always)]
     fn parts(self) -> u64 {
         self.0 & SPLIT
@@ -76,7 +85,7 @@ impl Cell {
 
     /// The cell of one of its bytes alone.
     fn of_byte(self, byte: usize) -> Cell {
-        if self.0 == 0 {
+        if self.0 == 0 || self.narrow() {
             return self;
         }
         let size = GRANULE >> self.parts();
@@ -94,6 +103,8 @@ pub(super) struct Conflict {
     pub(super) several: Several,
     pub(super) wrote: bool,
     pub(super) strong: bool,
+    /// Both are strong, and one of them for its own block only.
+    pub(super) apart: bool,
     /// The [`mark`] of its instruction; that of the last of several.
     pub(super) mark: u16,
 }
@@ -188,6 +199,7 @@ impl Piece {
     #[inline(always)]
     fn cell(&self, uid: u64, parts: u64) -> Cell {
         let many = if self.many { OF_WARP } else { 0 };
+        let parts = if self.touch.narrow() { NARROW } else { parts };
         Cell::new(uid, self.clock, self.touch.strong, many, parts)
     }
 }
@@ -204,7 +216,7 @@ pub(super) fn touch_run(
 ) -> Result<(), Conflict> {
     let size = piece.size;
     // Whole granules in equal parts of a power of two; the rest goes by bytes.
-    let regular = size.is_power_of_two();
+    let regular = size.is_power_of_two() && !piece.touch.narrow();
     let parts = if size >= GRANULE { 0 } else { u64::from((GRANULE / size.max(1)).trailing_zeros()) };
     let end = offset + length;
     let mark = mark(piece.touch.site);
@@ -275,13 +287,14 @@ fn more_readers(view: &View<'_>, block: &BlockClock, warp: &WarpClock, read: Cel
     let (many, warp) = (read.many(), new.uid() / lanes == read.uid() / lanes);
     let own = read.uid().wrapping_sub(block.uid) < block.threads;
     let strong = read.strong() && new.strong();
+    let parts = if strong && (read.narrow() || new.narrow()) { NARROW } else { 0 };
     // A granule's threads are of one warp.
     Some(if warp && many < OF_BLOCK {
-        Cell::new(new.uid(), read.clock().max(new.clock()), strong, OF_WARP, 0)
+        Cell::new(new.uid(), read.clock().max(new.clock()), strong, OF_WARP, parts)
     } else if own && many < OF_BLOCKS {
-        Cell::new(new.uid(), new.clock(), strong, OF_BLOCK, 0)
+        Cell::new(new.uid(), new.clock(), strong, OF_BLOCK, parts)
     } else {
-        Cell::new(read.uid(), read.clock(), strong, OF_BLOCKS, 0)
+        Cell::new(read.uid(), read.clock(), strong, OF_BLOCKS, parts)
     })
 }
 
@@ -334,8 +347,10 @@ fn exact(
         let new = piece.cell(uid, 0);
         check(block, warp, piece, uid, written[byte], (true, write_marks[byte]))?;
         if act == Act::Read {
-            read[byte] = join_readers(block, warp, uid, read[byte], new);
-            read_marks[byte] = mark;
+            let joined = join_readers(block, warp, uid, read[byte], new);
+            if joined.0 != read[byte].0 || joined.0 == new.0 {
+                (read[byte], read_marks[byte]) = (joined, mark);
+            }
         } else {
             check(block, warp, piece, uid, read[byte], (false, read_marks[byte]))?;
             // A strong write does not make up for a weak one that nobody was told of.
@@ -348,7 +363,7 @@ fn exact(
     }
     let latest = piece.cell(first, 0);
     let compress = |bytes: &[Cell; GRANULE]| {
-        let tried = if whole { [parts, 0] } else { [0, 0] };
+        let tried = if whole { [parts, 0, NARROW] } else { [0, 0, NARROW] };
         for parts in tried {
             let head = Cell(bytes[0].0 & !SPLIT | parts);
             if bytes[0].0 == 0 && parts != 0 {
@@ -394,7 +409,10 @@ fn check(
     earlier: Cell,
     (wrote, mark): (bool, u16),
 ) -> Result<(), Conflict> {
-    if earlier.0 == 0 || (earlier.strong() && piece.touch.strong) || ordered(block, warp, uid, earlier) {
+    let both = earlier.strong() && piece.touch.strong;
+    let apart =
+        both && (earlier.narrow() || piece.touch.narrow()) && !block.has(earlier.uid(), earlier.many() == OF_BLOCKS);
+    if earlier.0 == 0 || (both && !apart) || ordered(block, warp, uid, earlier) {
         return Ok(());
     }
     let several = match earlier.many() {
@@ -403,7 +421,7 @@ fn check(
         OF_BLOCKS => Several::OfBlocks,
         _ => Several::One,
     };
-    Err(Conflict { by: uid, other: earlier.uid(), several, wrote, strong: earlier.strong(), mark })
+    Err(Conflict { by: uid, other: earlier.uid(), several, wrote, strong: earlier.strong(), apart, mark })
 }
 
 fn ordered(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell) -> bool {
@@ -422,11 +440,20 @@ fn ordered(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell) -> boo
 
 /// The readers so far, and one more.
 fn join_readers(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell, new: Cell) -> Cell {
-    let mine = earlier.uid() == uid && earlier.many() == 0;
-    if earlier.0 == 0 || (mine && (!earlier.strong() || new.strong())) || ordered(block, warp, uid, earlier) {
+    // A strong read does not make up for a weak one that nobody was told of.
+    if earlier.0 != 0
+        && earlier.uid() == uid
+        && earlier.clock() == new.clock()
+        && earlier.many() == 0
+        && !earlier.strong()
+    {
+        return earlier;
+    }
+    if earlier.0 == 0 || ordered(block, warp, uid, earlier) {
         return new;
     }
     let strong = earlier.strong() && new.strong();
+    let parts = if strong && (earlier.narrow() || new.narrow()) { NARROW } else { 0 };
     let other = earlier.uid();
     let same_warp = other.wrapping_sub(warp.uid) < super::LANES as u64;
     let same_block = other.wrapping_sub(block.uid) < block.threads;
@@ -436,5 +463,5 @@ fn join_readers(block: &BlockClock, warp: &WarpClock, uid: u64, earlier: Cell, n
         _ => OF_BLOCKS,
     };
     let clock = if many == OF_WARP { earlier.clock().max(new.clock()) } else { new.clock() };
-    Cell::new(uid, clock, strong, many, 0)
+    Cell::new(uid, clock, strong, many, parts)
 }

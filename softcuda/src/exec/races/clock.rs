@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64};
 use crate::lower::op::Scope;
 
 use super::cell::{GRANULE, View};
+use super::peers::Visits;
 use super::table::Table;
 use super::{Act, LANES, Touch, includes, number_threads};
 
@@ -147,6 +148,10 @@ pub(in super::super) struct BlockClock {
     gathered: (Known, Known),
     /// What was fenced before the last barrier.
     fenced: Known,
+    /// What its threads knew when they exited.
+    pub(super) parted: Known,
+    /// Accesses of other blocks to its shared memory.
+    pub(super) visits: RefCell<Visits>,
     /// What arrived at each of the 16 barriers so far, and what those that wait will learn.
     arrived: [Knowledge; 16],
     passed: Vec<(u8, u64, Arc<Knowledge>)>,
@@ -167,6 +172,8 @@ impl BlockClock {
             common: None,
             gathered: (None, None),
             fenced: None,
+            parted: None,
+            visits: RefCell::default(),
             arrived: Default::default(),
             passed: Vec::new(),
             flags: RefCell::default(),
@@ -197,6 +204,18 @@ impl BlockClock {
         *self = fresh;
     }
 
+    /// Threads exit.
+    pub(in super::super) fn part(&mut self, warp: &WarpClock, lanes: u32) {
+        let known = super::lanes_of(lanes).filter_map(|lane| warp.known[lane].as_ref());
+        known.for_each(|known| learn(&mut self.parted, known));
+    }
+
+    /// Whether any thread, before it exited, knew a clock of a thread of another block.
+    pub(super) fn knew(&self, uid: u64, clock: u32) -> bool {
+        let known = [&self.common, &self.parted].into_iter().flatten();
+        known.map(|known| known.of_thread(uid, self.threads)).any(|known| known >= clock)
+    }
+
     /// The cells of shared memory.
     pub(super) fn view(&self) -> View<'_> {
         let (writes, reads) = self.cells.split_at(self.cells.len() / 2);
@@ -204,6 +223,12 @@ impl BlockClock {
         // What earlier blocks left there was cleared.
         let (cells, marks) = ((writes.as_ptr(), reads.as_ptr()), (write_marks.as_ptr(), read_marks.as_ptr()));
         View::new(cells, marks, &self.table, 0, 1)
+    }
+
+    /// Whether a number is, or was, of a thread of the block, and it stands for no other block's.
+    pub(super) fn has(&self, uid: u64, stands_for_several: bool) -> bool {
+        let starts = self.past.iter().chain([&self.uid]);
+        !stands_for_several && starts.into_iter().any(|&start| uid.wrapping_sub(start) < self.threads)
     }
 
     /// The last clock that all of the block know of each other.
@@ -301,6 +326,13 @@ impl Told {
         warp.step(lanes);
     }
 
+    /// Lanes arrive with `.relaxed`.
+    pub(in super::super) fn arrive_relaxed(&mut self, block: &BlockClock, warp: &mut WarpClock, lanes: u32) {
+        for lane in super::lanes_of(lanes) {
+            self.arrived.join(&warp.tell_relaxed(block, lane, false));
+        }
+    }
+
     /// All have arrived.
     pub(in super::super) fn complete(&mut self) {
         self.complete = Some(Arc::new(std::mem::take(&mut self.arrived)));
@@ -317,10 +349,12 @@ impl Told {
     }
 
     /// Lanes have waited.
-    pub(in super::super) fn learn(&self, block: &BlockClock, warp: &mut WarpClock, lanes: u32) {
+    pub(in super::super) fn learn(&self, block: &BlockClock, warp: &mut WarpClock, lanes: u32, relaxed: bool) {
         let Some(told) = self.complete.as_ref().filter(|told| lanes != 0 && !told.is_empty()) else { return };
         warp.catch_up(block);
-        super::lanes_of(lanes).for_each(|lane| learn(&mut warp.known[lane], told));
+        // Only a fence makes known what a relaxed wait saw.
+        let known = if relaxed { &mut warp.seen_near } else { &mut warp.known };
+        super::lanes_of(lanes).for_each(|lane| learn(&mut known[lane], told));
         warp.plain = false;
     }
 }
@@ -415,6 +449,23 @@ impl WarpClock {
         let told = self.tell(block, lane);
         self.step(1 << lane);
         told
+    }
+
+    /// What a lane tells with a relaxed arrival, in its own block or beyond: what it fenced before, and that
+    /// its block has begun.
+    pub(in super::super) fn tell_relaxed(&mut self, block: &BlockClock, lane: usize, near: bool) -> Knowledge {
+        self.catch_up(block);
+        let mut told = Knowledge::default();
+        told.blocks.insert(block.uid, 1);
+        let wide = self.fenced[lane].as_ref().filter(|(_, scope)| includes(*scope, near)).map(|(known, _)| known);
+        [wide, block.fenced.as_ref()].into_iter().flatten().for_each(|known| told.join(known));
+        told
+    }
+
+    /// Whether a lane knows that another block has begun.
+    pub(super) fn knows_of(&self, block: &BlockClock, lane: usize, other: &BlockClock) -> bool {
+        let knows = |uid: u64| self.of(block, lane, |known| known.of_block(uid, other.threads)) != 0;
+        other.past.iter().any(|&uid| knows(uid)) || knows(other.uid)
     }
 
     /// Lanes meet at `bar.warp.sync`.

@@ -7,14 +7,17 @@
 //! a block, `bar.warp.sync`, and release and acquire patterns, made of strong accesses and fences, whose
 //! scopes include each other. Shuffles, votes and the lockstep of a warp order nothing.
 //!
-//! Three deliberate tolerances. A fence before a barrier of the block counts for the relaxed
+//! The shared memory of a block is there while the block is: [`peers`] looks at that.
+//!
+//! Four deliberate tolerances. Operations on `mbarrier` objects order across blocks whatever their scope
+//! is: much code leaves it out, which means `.cta`. A fence before a barrier of the block counts for the relaxed
 //! accesses that other threads make after it: the model wants a fence of the same thread, much code
-//! has it on the wrong side, and all hardware honours it. And lanes that store the same value to
-//! the same place by one instruction do not race.
-//! And of the readers from several warps only the last is remembered: who synchronised with it alone may write.
+//! has it on the wrong side, and all hardware honours it. Lanes that store the same value to
+//! the same place by one instruction do not race. And of the readers from several warps only the last is remembered: who synchronised with it alone may write.
 
 mod cell;
 mod clock;
+mod peers;
 mod report;
 mod table;
 
@@ -94,6 +97,12 @@ pub(super) struct Touch {
 impl Touch {
     pub(super) fn of(access: &Access, act: Act) -> Touch {
         Touch { act, strong: access.strong, order: access.order, site: access.site }
+    }
+
+    /// Whether it is strong for the threads of its block only.
+    #[inline(always)]
+    pub(super) fn narrow(&self) -> bool {
+        self.strong && self.order.scope == Scope::Block
     }
 }
 

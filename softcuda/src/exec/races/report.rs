@@ -9,7 +9,7 @@ use super::{Act, Races};
 
 impl Races {
     /// The block and the thread that a number belongs to, in words.
-    fn name(&self, uid: u64, launch: &Launch<'_>, shared: &Shared) -> (String, String) {
+    pub(super) fn name(&self, uid: u64, launch: &Launch<'_>, shared: &Shared) -> (String, String) {
         let own = uid.wrapping_sub(shared.race.uid);
         let (block, thread) = if own < self.per_block {
             (shared.block, own)
@@ -30,7 +30,7 @@ impl Races {
 
 impl Worker<'_> {
     /// The place of the instruction with a mark.
-    fn marked(&self, number: u16) -> Option<u32> {
+    pub(super) fn marked(&self, number: u16) -> Option<u32> {
         let code = &self.launch.entry.code;
         let found = code.iter().position(|inst| number != 0 && inst.op.site().is_some_and(|site| mark(site) == number));
         found.map(|place| place as u32)
@@ -78,7 +78,9 @@ impl Worker<'_> {
             Several::OfBlock => format!("several threads in {block}"),
             Several::OfBlocks => "threads of several blocks".to_owned(),
         };
-        let detail = format!("{what} of {bytes} bytes at {place} is not ordered after {before} by {who}");
+        let why =
+            if conflict.apart { ", and one of the two is atomic for the threads of its block only (.cta)" } else { "" };
+        let detail = format!("{what} of {bytes} bytes at {place} is not ordered after {before} by {who}{why}");
         let mut problem = Problem::new(FaultKind::Race, lane, address, detail);
         problem.earlier = self.marked(conflict.mark);
         problem
