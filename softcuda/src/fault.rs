@@ -173,7 +173,7 @@ pub struct Fault {
     pub source: Option<(String, u32)>,
     /// What exactly happened.
     pub detail: String,
-    /// For a race, and what is like one: where the earlier of the two accesses is.
+    /// For a race: where the earlier of the two accesses is.
     pub earlier: Option<Place>,
 }
 

@@ -13,7 +13,7 @@ const REPORTS: &str = include_str!("ptx/reports.txt");
 
 /// Names and bodies of kernels. Each runs in two blocks of a warp, which are a cluster; `%rd0` is a buffer
 /// of 40 bytes, `%rd1` one that was freed, `%r0` the thread's index, `%p0` is true in thread 0 of block 0.
-const KERNELS: [(&str, &str); 23] = [
+const KERNELS: [(&str, &str); 24] = [
     ("read beyond the end", "mul.wide.u32 %rd2, %r0, 4;\nadd.s64 %rd2, %rd0, %rd2;\nld.global.u32 %r1, [%rd2];"),
     ("write across the end", "st.global.v4.u32 [%rd0+32], {%r0, %r0, %r0, %r0};"),
     ("read before the beginning", "ld.global.u8 %r1, [%rd0+-3];"),
@@ -59,7 +59,12 @@ barrier.cluster.arrive;\nbarrier.cluster.wait;",
 @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd0], [tile], 16;",
     ),
     (
-        "block that may have exited",
+        "block that may have exited, and has not",
+        "st.shared.u32 [tile], 1;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;\nmov.u32 %r2, tile;\nmov.u32 %r3, %cluster_ctarank;
+.loc 1 43 7\nmapa.shared::cluster.u32 %r4, %r2, 0;\nsetp.eq.u32 %p1, %r3, 1;\n@%p1 ld.shared::cluster.u32 %r5, [%r4];\n.loc 1 44 1",
+    ),
+    (
+        "block that has exited",
         "st.shared.u32 [tile], 1;\nbarrier.cluster.arrive;\nbarrier.cluster.wait;\nmov.u32 %r2, tile;
 .loc 1 43 7\nmapa.shared::cluster.u32 %r4, %r2, 1;\n@%p0 ld.shared::cluster.u32 %r5, [%r4];\n.loc 1 44 1",
     ),

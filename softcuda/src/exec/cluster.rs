@@ -251,7 +251,9 @@ impl Team {
                 self.cluster.me = rank;
                 match self.blocks[rank].run(worker, &mut self.cluster, run_warp)? {
                     Outcome::Done => {
-                        self.cluster.transfers.exit(rank).map_err(|failure| self.failed(worker, &failure))?
+                        let over = self.cluster.transfers.exit(rank);
+                        let over = over.and_then(|()| worker.check_visits(&self.cluster, rank));
+                        over.map_err(|failure| self.failed(worker, &failure))?
                     }
                     Outcome::Waiting => polls = true,
                     Outcome::Stuck => stuck = stuck.or(Some(rank)),

@@ -26,7 +26,7 @@ pub(super) fn rare(
 ) -> Step {
     match *op {
         Op::Exit => {
-            leave(worker, cluster, warp, active)?;
+            leave(worker, cluster, warp, active);
             lanes.mask &= !active;
             lanes.stop = true;
         }
@@ -168,10 +168,12 @@ fn part(lanes: &mut Lanes, waiting: u32, state: State) {
 }
 
 /// Lanes whose threads end.
-fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes: u32) -> Step {
+fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes: u32) {
     warp.live &= !lanes;
     cluster.own_mut().exited += lanes.count_ones();
-    worker.part(cluster, warp, lanes)?;
+    if cluster.blocks.len() > 1 {
+        cluster.own_mut().race.part(&warp.race, lanes);
+    }
     worker.progress += 1;
     cluster.exit(worker, warp, lanes);
     // Those that wait for the exited lanes may go on now.
@@ -180,7 +182,6 @@ fn leave(worker: &mut Worker<'_>, cluster: &mut Cluster, warp: &mut Warp, lanes:
             group.state = State::Ready;
         }
     }
-    Ok(())
 }
 
 fn branch_indexed(warp: &mut Warp, index: Reg, targets: &[u32], lanes: &mut Lanes, active: u32) -> Step {

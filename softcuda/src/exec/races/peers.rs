@@ -11,6 +11,7 @@ use crate::fault::FaultKind;
 use super::super::cluster::Cluster;
 use super::super::registers::LANES;
 use super::super::state::{Problem, Shared, Step, Warp, Worker};
+use super::super::transfers::{Failure, Issuer};
 use super::{cell, lanes_of};
 
 /// A thread's last access.
@@ -21,8 +22,8 @@ pub(super) struct Visit {
     mark: u16,
 }
 
-/// The last accesses of the lanes of warps, by the numbers of their first.
-pub(super) type Visits = BTreeMap<u64, [Visit; LANES]>;
+/// The last accesses of the lanes of warps, by the numbers of their first, their blocks, and their index.
+pub(super) type Visits = BTreeMap<(u64, [u32; 3], u32), [Visit; LANES]>;
 
 impl Worker<'_> {
     /// Lanes access the shared memory of another block of the cluster.
@@ -43,34 +44,34 @@ impl Worker<'_> {
             return Err(Problem::new(FaultKind::PeerNotRunning, lane, 0, detail));
         }
         let mut visits = of.race.visits.borrow_mut();
-        let lanes = visits.entry(warp.race.uid).or_insert([Visit::default(); LANES]);
+        let lanes = visits.entry((warp.race.uid, shared.block, warp.index)).or_insert([Visit::default(); LANES]);
         for lane in lanes_of(mask) {
             lanes[lane] = Visit { clock: warp.race.clock(&shared.race, lane), mark: cell::mark(site) };
         }
         Ok(())
     }
 
-    /// Lanes of the block that runs exit. After the last of them nobody may access its shared memory.
-    pub(in super::super) fn part(&self, cluster: &mut Cluster, warp: &Warp, mask: u32) -> Step {
-        let Some(races) = self.launch.races.as_ref().filter(|_| cluster.blocks.len() > 1) else { return Ok(()) };
-        let own = cluster.own_mut();
-        own.race.part(&warp.race, mask);
-        if own.runs() {
-            return Ok(());
+    /// A block has exited. The error is that of an access to its shared memory which no thread of it knew
+    /// of at its end: it could as well come later.
+    pub(in super::super) fn check_visits(&self, cluster: &Cluster, rank: usize) -> Result<(), Failure> {
+        let gone = &cluster.blocks[rank];
+        for ((first, block, warp), lanes) in gone.race.visits.take() {
+            let unknown = |lane: &usize| {
+                let Visit { clock, .. } = lanes[*lane];
+                clock != 0 && !gone.race.knew(first + *lane as u64, clock)
+            };
+            if let Some(lane) = (0..LANES).find(unknown) {
+                let [x, y, z] = gone.block;
+                let detail = format!(
+                    "access to the shared memory of block ({x},{y},{z}), which may have exited: nothing orders its exit \
+                     after the access"
+                );
+                let rank = cluster.blocks.iter().position(|other| other.block == block).unwrap_or(rank);
+                let pc = self.marked(lanes[lane].mark).unwrap_or(0);
+                let problem = Problem::new(FaultKind::PeerNotRunning, lane, 0, detail);
+                return Err((problem, Issuer { rank, warp, lane, pc }));
+            }
         }
-        let visits = own.race.visits.take();
-        let all = visits.iter().flat_map(|(first, lanes)| (*first..).zip(lanes));
-        let Some((uid, visit)) =
-            all.filter(|(_, visit)| visit.clock != 0).find(|(uid, v)| !own.race.knew(*uid, v.clock))
-        else {
-            return Ok(());
-        };
-        let (block, thread) = races.name(uid, self.launch, own);
-        let detail = format!(
-            "the block has exited, which nothing orders after the access to its shared memory by {thread} in {block}"
-        );
-        let mut problem = Problem::new(FaultKind::PeerNotRunning, super::first_lane(mask), 0, detail);
-        problem.earlier = self.marked(visit.mark);
-        Err(problem)
+        Ok(())
     }
 }

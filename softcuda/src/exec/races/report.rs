@@ -9,7 +9,7 @@ use super::{Act, Races};
 
 impl Races {
     /// The block and the thread that a number belongs to, in words.
-    pub(super) fn name(&self, uid: u64, launch: &Launch<'_>, shared: &Shared) -> (String, String) {
+    fn name(&self, uid: u64, launch: &Launch<'_>, shared: &Shared) -> (String, String) {
         let own = uid.wrapping_sub(shared.race.uid);
         let (block, thread) = if own < self.per_block {
             (shared.block, own)
