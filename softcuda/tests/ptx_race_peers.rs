@@ -152,3 +152,16 @@ fn scopes_in_the_memory_of_a_cluster() {
     let fault = wrong(&both("cta"), FaultKind::Race);
     assert!(fault.detail.contains("(.cta)"), "{fault}");
 }
+
+/// All warps of one block read a word of the other, which then writes it.
+#[test]
+fn readers_meet_the_writer_at_the_barrier_of_the_cluster() {
+    let body = |between: &str| {
+        format!(
+            "{SYNC} mov.u32 %r7, tile; mapa.shared::cluster.u32 %r8, %r7, %r3; ld.shared::cluster.u32 %r9, [%r8];
+             {between} @%p0 st.shared.u32 [tile], %r1; {SYNC}"
+        )
+    };
+    right(&body(SYNC));
+    wrong(&body("bar.sync 0;"), FaultKind::Race);
+}

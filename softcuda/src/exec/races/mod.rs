@@ -10,10 +10,11 @@
 //! The shared memory of a block is there while the block is: [`peers`] looks at that.
 //!
 //! Four deliberate tolerances. Operations on `mbarrier` objects order across blocks whatever their scope
-//! is: much code leaves it out, which means `.cta`. A fence before a barrier of the block counts for the relaxed
-//! accesses that other threads make after it: the model wants a fence of the same thread, much code
-//! has it on the wrong side, and all hardware honours it. Lanes that store the same value to
-//! the same place by one instruction do not race. And of the readers from several warps only the last is remembered: who synchronised with it alone may write.
+//! is: much code leaves it out, which means `.cta`. A fence before a barrier of the block counts for the
+//! relaxed accesses that other threads make after it: the model wants a fence of the same thread, much
+//! code has it on the wrong side, and all hardware honours it. Lanes that store the same value to the
+//! same place by one instruction do not race. And of the readers from several warps only the last is
+//! remembered: who synchronised with it alone may write.
 
 mod cell;
 mod clock;
