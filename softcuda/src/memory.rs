@@ -9,11 +9,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
+mod allocation;
+mod bytes;
 mod reach;
 pub(crate) mod room;
+
+use allocation::{Allocation, Mapping, Parts, forget_tags};
+pub(crate) use allocation::{GRANULE, Snapshot, Window};
+pub(crate) use bytes::{fill_bytes, load_bytes, scan_shadow, store_bytes};
 
 use crate::fault::{Fault, FaultKind};
 
@@ -35,12 +41,6 @@ const GAP: u64 = 1 << 20;
 
 /// Freed allocations that are remembered; of the device's own, the oldest have the lowest addresses.
 const FREED: usize = 1 << 16;
-
-/// Bytes that a cell of the race detector stands for.
-pub(crate) const GRANULE: u64 = 16;
-
-/// Log2 of the size of the regions in the map of what kernels wrote.
-const REGION_SHIFT: u32 = 16;
 
 /// The windows of device addresses: 4096 of them, taken in turn by devices, all above what the
 /// host can map, so that host code which follows a device pointer fails at once.
@@ -83,164 +83,6 @@ pub enum BadFree {
         /// Where the allocation begins.
         base: u64,
     },
-}
-
-/// The lazily reserved bytes behind one allocation.
-struct Mapping {
-    start: *mut u8,
-    length: usize,
-    /// Where the bytes are: at the start, or in memory of the host's.
-    data: *mut u8,
-    /// Offset of the shadow.
-    shadow: usize,
-}
-
-// SAFETY: a mapping is plain memory that belongs to no thread; all access to it is by relaxed
-// atomics (see `load_bytes` and `store_bytes`).
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// A mapping for the bytes, with their shadow at this offset.
-    fn new(length: usize, shadow: usize) -> Option<Mapping> {
-        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches
-        // nothing that exists.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return None;
-        }
-        let start: *mut u8 = start.cast();
-        Some(Mapping { start, length, data: start, shadow })
-    }
-
-    /// The same, at addresses that the host uses as well.
-    fn shared(length: usize, shadow: usize) -> Option<Mapping> {
-        let start = room::take(length)?;
-        Some(Mapping { start, length, data: start, shadow })
-    }
-
-    /// A mapping for the shadow only, of bytes that are the host's.
-    fn of_host(data: *mut u8, length: usize) -> Option<Mapping> {
-        let shadow = Mapping::new(length, 0)?;
-        // Taken apart by hand: a mapping that is dropped is unmapped.
-        let (start, length) = (shadow.start, shadow.length);
-        std::mem::forget(shadow);
-        Some(Mapping { start, length, data, shadow: 0 })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this length and nothing else refers to it: every user
-        // holds the `Arc<Allocation>` that owns it.
-        unsafe { room::give_back(self.start, self.length) };
-    }
-}
-
-/// One allocation.
-pub(crate) struct Allocation {
-    base: u64,
-    size: u64,
-    read_only: bool,
-    /// Its address is the host's own, and it takes none of the device's memory.
-    of_host: bool,
-    mapping: Mapping,
-}
-
-impl Allocation {
-    fn window(&self) -> Window {
-        let Mapping { start, data, shadow, .. } = self.mapping;
-        let parts = Parts::of(self.size);
-        // SAFETY: from that offset on, the mapping holds the shadow bytes and the other parts.
-        let at = |offset: u64| unsafe { start.add(shadow + offset as usize) };
-        let Allocation { base, size, read_only, .. } = *self;
-        let (writes, reads, sites) = (at(parts.writes).cast(), at(parts.reads).cast(), at(parts.sites).cast());
-        Window { base, size, data, shadow: at(0), regions: at(parts.regions), writes, reads, sites, read_only }
-    }
-}
-
-/// What follows the shadow of an allocation, by offsets from its beginning.
-struct Parts {
-    /// The map of the regions that kernels wrote.
-    regions: u64,
-    /// Who wrote and who read last, a cell for each [`GRANULE`] bytes.
-    writes: u64,
-    reads: u64,
-    /// Which instructions did: a number for each cell.
-    sites: u64,
-    end: u64,
-}
-
-impl Parts {
-    fn of(size: u64) -> Parts {
-        let regions = size.next_multiple_of(8);
-        let writes = (regions + (size >> REGION_SHIFT) + 1).next_multiple_of(8);
-        let granules = size.div_ceil(GRANULE);
-        let (reads, sites) = (writes + 8 * granules, writes + 16 * granules);
-        Parts { regions, writes, reads, sites, end: sites + 4 * granules }
-    }
-}
-
-/// An allocation as a running kernel sees it: plain numbers, valid while the [`Snapshot`] that it
-/// came from lives.
-#[derive(Clone, Copy)]
-pub(crate) struct Window {
-    pub(crate) base: u64,
-    pub(crate) size: u64,
-    pub(crate) data: *mut u8,
-    pub(crate) shadow: *mut u8,
-    regions: *mut u8,
-    /// Cells of the race detector, see [`GRANULE`].
-    pub(crate) writes: *const AtomicU64,
-    pub(crate) reads: *const AtomicU64,
-    /// Those of all writes, then those of all reads.
-    pub(crate) sites: *const AtomicU16,
-    pub(crate) read_only: bool,
-}
-
-impl Window {
-    /// Offset of `bytes` bytes at `address`, if they lie inside.
-    #[inline(always)]
-    pub(crate) fn offset_of(&self, address: u64, bytes: u64) -> Option<usize> {
-        let offset = address.wrapping_sub(self.base);
-        (offset < self.size && bytes <= self.size - offset).then_some(offset as usize)
-    }
-
-    /// Notes that a kernel wrote in a range, so that its tags can be forgotten later.
-    #[inline(always)]
-    pub(crate) fn mark_written(&self, offset: usize, bytes: usize) {
-        let (first, last) = (offset >> REGION_SHIFT, (offset + bytes - 1) >> REGION_SHIFT);
-        for region in first..=last {
-            // SAFETY: the region map has one byte for each region that the size covers.
-            let region = unsafe { AtomicU8::from_ptr(self.regions.add(region)) };
-            if region.load(Relaxed) == 0 {
-                region.store(1, Relaxed);
-            }
-        }
-    }
-}
-
-/// The allocations that existed when a launch began.
-#[derive(Clone)]
-pub(crate) struct Snapshot {
-    live: Arc<Vec<Arc<Allocation>>>,
-}
-
-impl Snapshot {
-    /// Windows in ascending order of their bases.
-    pub(crate) fn windows(&self) -> Vec<Window> {
-        self.live.iter().map(|allocation| allocation.window()).collect()
-    }
 }
 
 struct State {
@@ -652,147 +494,4 @@ fn find(live: &[Arc<Allocation>], address: u64) -> Option<&Arc<Allocation>> {
 fn reserved(state: &State, address: u64) -> Option<(u64, u64)> {
     let (base, allocation) = state.reserved.range(..=address).next_back()?;
     (address - base < allocation.size).then_some((*base, allocation.size))
-}
-
-/// Makes what launches wrote look like what the host wrote, so that a tag can be used again.
-fn forget_tags(window: &Window) {
-    for region in 0..=(window.size >> REGION_SHIFT) as usize {
-        // SAFETY: the region map has one byte for each region that the size covers.
-        let written = unsafe { AtomicU8::from_ptr(window.regions.add(region)) };
-        if written.swap(0, Relaxed) == 0 {
-            continue;
-        }
-        let start = region << REGION_SHIFT;
-        let end = (start + (1 << REGION_SHIFT)).min(window.size as usize);
-        for offset in start..end {
-            // SAFETY: `offset` is below the size, and there is one shadow byte per byte.
-            let byte = unsafe { AtomicU8::from_ptr(window.shadow.add(offset)) };
-            byte.fetch_and(DEFINED, Relaxed);
-        }
-    }
-}
-
-/// Copies bytes out of device memory with relaxed atomic loads as wide as the alignment allows.
-///
-/// # Safety
-/// `from` must be valid for reads of `count` bytes of device memory (or its shadow), `to` for
-/// writes of as many bytes that nothing else refers to.
-#[inline(always)]
-pub(crate) unsafe fn load_bytes(from: *const u8, to: *mut u8, count: usize) {
-    let mut done = 0;
-    // SAFETY: every piece stays below `count`, and is aligned as its atomic type asks: the piece
-    // is no wider than the alignment of its address.
-    unsafe {
-        while done < count {
-            let (at, out, left) = (from.add(done) as *mut u8, to.add(done), count - done);
-            let address = at as usize;
-            if address.is_multiple_of(8) && left >= 8 {
-                out.cast::<u64>().write_unaligned(AtomicU64::from_ptr(at.cast()).load(Relaxed));
-                done += 8;
-            } else if address.is_multiple_of(4) && left >= 4 {
-                out.cast::<u32>().write_unaligned(AtomicU32::from_ptr(at.cast()).load(Relaxed));
-                done += 4;
-            } else if address.is_multiple_of(2) && left >= 2 {
-                out.cast::<u16>().write_unaligned(AtomicU16::from_ptr(at.cast()).load(Relaxed));
-                done += 2;
-            } else {
-                *out = AtomicU8::from_ptr(at).load(Relaxed);
-                done += 1;
-            }
-        }
-    }
-}
-
-/// Copies bytes into device memory with relaxed atomic stores as wide as the alignment allows.
-///
-/// # Safety
-/// `to` must be valid for writes of `count` bytes of device memory (or its shadow), `from` for
-/// reads of as many bytes.
-#[inline(always)]
-pub(crate) unsafe fn store_bytes(to: *mut u8, from: *const u8, count: usize) {
-    let mut done = 0;
-    // SAFETY: as in `load_bytes`.
-    unsafe {
-        while done < count {
-            let (at, value, left) = (to.add(done), from.add(done), count - done);
-            let address = at as usize;
-            if address.is_multiple_of(8) && left >= 8 {
-                AtomicU64::from_ptr(at.cast()).store(value.cast::<u64>().read_unaligned(), Relaxed);
-                done += 8;
-            } else if address.is_multiple_of(4) && left >= 4 {
-                AtomicU32::from_ptr(at.cast()).store(value.cast::<u32>().read_unaligned(), Relaxed);
-                done += 4;
-            } else if address.is_multiple_of(2) && left >= 2 {
-                AtomicU16::from_ptr(at.cast()).store(value.cast::<u16>().read_unaligned(), Relaxed);
-                done += 2;
-            } else {
-                AtomicU8::from_ptr(at).store(*value, Relaxed);
-                done += 1;
-            }
-        }
-    }
-}
-
-/// Sets bytes of device memory (or its shadow) with relaxed atomic stores.
-///
-/// # Safety
-/// `to` must be valid for writes of `count` bytes of device memory or its shadow.
-#[inline(always)]
-pub(crate) unsafe fn fill_bytes(to: *mut u8, value: u8, count: usize) {
-    let wide = u64::from_ne_bytes([value; 8]);
-    let mut done = 0;
-    // SAFETY: as in `load_bytes`.
-    unsafe {
-        while done < count {
-            let (at, left) = (to.add(done), count - done);
-            let address = at as usize;
-            if address.is_multiple_of(8) && left >= 8 {
-                AtomicU64::from_ptr(at.cast()).store(wide, Relaxed);
-                done += 8;
-            } else if address.is_multiple_of(4) && left >= 4 {
-                AtomicU32::from_ptr(at.cast()).store(wide as u32, Relaxed);
-                done += 4;
-            } else {
-                AtomicU8::from_ptr(at).store(value, Relaxed);
-                done += 1;
-            }
-        }
-    }
-}
-
-/// Whether all of a range is defined, and whether any of its bytes has exactly this shadow.
-///
-/// # Safety
-/// `from` must be valid for reads of `count` shadow bytes.
-#[inline(always)]
-pub(crate) unsafe fn scan_shadow(from: *const u8, count: usize, state: u8) -> (bool, bool) {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const DEFINED_ONES: u64 = 0x80 * ONES;
-    let wanted = ONES * u64::from(state);
-    let mut all = u64::MAX;
-    let mut found = 0;
-    let mut done = 0;
-    while done < count {
-        let (at, left) = (from.wrapping_add(done) as *mut u8, count - done);
-        let address = at as usize;
-        // SAFETY: as in `load_bytes`.
-        let word = unsafe {
-            if address.is_multiple_of(8) && left >= 8 {
-                done += 8;
-                AtomicU64::from_ptr(at.cast()).load(Relaxed)
-            } else if address.is_multiple_of(4) && left >= 4 {
-                done += 4;
-                let low = AtomicU32::from_ptr(at.cast()).load(Relaxed);
-                u64::from(low) | DEFINED_ONES << 32
-            } else {
-                done += 1;
-                u64::from(AtomicU8::from_ptr(at).load(Relaxed)) | DEFINED_ONES << 8
-            }
-        };
-        all &= word;
-        // The classic test for a zero byte.
-        let x = word ^ wanted;
-        found |= x.wrapping_sub(ONES) & !x & DEFINED_ONES;
-    }
-    (all & DEFINED_ONES == DEFINED_ONES, found != 0)
 }
