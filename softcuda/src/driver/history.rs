@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Mutex;
 
 use super::calls::{Call, running};
@@ -54,56 +55,46 @@ pub(crate) trait Object {
     }
 }
 
-impl Object for Stream {
-    const KIND: &'static str = "a stream";
+/// Says what handles of each kind stand for, and in which table they are.
+macro_rules! objects {
+    ($($type:ident in $table:ident: $kind:literal $(named $name:expr)?;)*) => {
+        $(
+            impl Object for $type {
+                const KIND: &'static str = $kind;
+
+                $(fn describe(&self) -> Cow<'static, str> {
+                    let name: fn(&$type) -> String = $name;
+                    Cow::Owned(name(self))
+                })?
+            }
+        )*
+
+        impl Driver {
+            /// What a live handle stands for.
+            fn kind_of(&self, handle: u64) -> Option<&'static str> {
+                $(
+                    if self.$table.get(handle).is_some() {
+                        return Some($kind);
+                    }
+                )*
+                self.contexts.get(handle).map(|_| "a context")
+            }
+        }
+    };
 }
 
-impl Object for Event {
-    const KIND: &'static str = "an event";
-}
-
-impl Object for Module {
-    const KIND: &'static str = "a module";
-}
-
-impl Object for Pool {
-    const KIND: &'static str = "a memory pool";
-}
-
-impl Object for Library {
-    const KIND: &'static str = "a library";
-}
-
-impl Object for Link {
-    const KIND: &'static str = "a linker's state";
-}
-
-impl Object for Kernel {
-    const KIND: &'static str = "a kernel of a library";
-
-    fn describe(&self) -> Cow<'static, str> {
-        Cow::Owned(format!("the kernel {} of a library", self.name))
-    }
-}
-
-impl Object for Graph {
-    const KIND: &'static str = "a graph";
-}
-
-impl Object for Node {
-    const KIND: &'static str = "a node of a graph";
-}
-
-impl Object for Exec {
-    const KIND: &'static str = "an executable graph";
-}
-
-impl Object for Function {
-    const KIND: &'static str = "a kernel";
-
-    fn describe(&self) -> Cow<'static, str> {
-        Cow::Owned(format!("the kernel {}", self.info.name))
-    }
+objects! {
+    Stream in streams: "a stream";
+    Event in events: "an event";
+    Module in modules: "a module";
+    Function in functions: "a kernel" named |function| format!("the kernel {}", function.info.name);
+    Pool in pools: "a memory pool";
+    Library in libraries: "a library";
+    Kernel in kernels: "a kernel of a library" named |kernel| format!("the kernel {} of a library", kernel.name);
+    Link in links: "a linker's state";
+    Graph in graphs: "a graph";
+    Node in nodes: "a node of a graph";
+    Exec in execs: "an executable graph";
 }
 
 /// The end of an object.
@@ -121,22 +112,7 @@ impl Driver {
 
     /// Refuses a handle that is not in the table of what it should be, and says why.
     pub(super) fn no_such(&self, handle: u64, wanted: &'static str) -> Status {
-        let others = [
-            (self.contexts.get(handle).is_some(), "a context"),
-            (self.streams.get(handle).is_some(), Stream::KIND),
-            (self.events.get(handle).is_some(), Event::KIND),
-            (self.modules.get(handle).is_some(), Module::KIND),
-            (self.functions.get(handle).is_some(), Function::KIND),
-            (self.pools.get(handle).is_some(), Pool::KIND),
-            (self.libraries.get(handle).is_some(), Library::KIND),
-            (self.kernels.get(handle).is_some(), Kernel::KIND),
-            (self.links.get(handle).is_some(), Link::KIND),
-            (self.graphs.get(handle).is_some(), Graph::KIND),
-            (self.nodes.get(handle).is_some(), Node::KIND),
-            (self.execs.get(handle).is_some(), Exec::KIND),
-        ];
-        let other = others.iter().find(|(alive, _)| *alive).map(|(_, kind)| *kind);
-        let reason = match (self.dead.get(handle), other) {
+        let reason = match (self.dead.get(handle), self.kind_of(handle)) {
             (Some(Death { what, by: Some(by) }), _) => format!("{what} that was ended by {by}"),
             (Some(Death { what, by: None }), _) => format!("{what} that ended with its device"),
             (None, Some(kind)) => kind.to_owned(),
@@ -180,19 +156,21 @@ impl History<Freed> {
     }
 }
 
+/// What a block is, for reports, with the call that made it.
+fn block(bytes: impl Display, what: &str, base: u64, by: Option<Call>) -> String {
+    let by = by.map_or(String::new(), |by| format!(", allocated by {by}"));
+    format!("{bytes} bytes{what} at {base:#x}{by}")
+}
+
 impl Allocation {
-    /// What it is, for reports.
     pub(super) fn text(&self, base: u64) -> String {
-        let by = self.by.map_or(String::new(), |by| format!(", allocated by {by}"));
-        format!("{} bytes at {base:#x}{by}", self.bytes)
+        block(self.bytes, "", base, self.by)
     }
 }
 
 impl Pinned {
-    /// What it is, for reports.
     pub(super) fn text(&self, base: usize) -> String {
-        let by = self.by.map_or(String::new(), |by| format!(", allocated by {by}"));
-        format!("{} bytes of pinned host memory at {base:#x}{by}", self.bytes)
+        block(self.bytes, " of pinned host memory", base as u64, self.by)
     }
 }
 
