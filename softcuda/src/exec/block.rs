@@ -13,8 +13,14 @@ use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 /// Operations that a warp executes before another one has its turn, if nothing stops it earlier.
 const TURN: u32 = 1 << 16;
 
+/// Operations after a poll during which a warp counts as polling.
+const POLLED: u64 = 1 << 12;
+
 /// Rounds in which all warps only poll memory, after which other blocks have their turn.
 const PATIENCE: u32 = 16;
+
+/// One of so many rounds of the warps is followed by a pause, with a seed.
+const PAUSES: u64 = 8;
 
 /// A block.
 pub(super) struct Block {
@@ -29,19 +35,28 @@ pub(super) struct Block {
 pub(super) enum Outcome {
     /// All threads exited.
     Done,
+    /// It makes room for other blocks, for no reason but the seed.
+    Paused,
     /// It waits for what other blocks write.
     Waiting,
     /// It cannot go on, unless other blocks of its cluster do.
     Stuck,
 }
 
-/// A step of splitmix64.
+/// A step of splitmix64, from which all schedules are drawn.
 pub(super) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
+}
+
+/// The length of a turn, at most 2^`most`; all magnitudes are as likely, since errors need a change of
+/// turns at one operation, or long ones.
+pub(super) fn turn(state: &mut u64, most: u64) -> u32 {
+    let magnitude = next(state) % (most + 1);
+    1 + next(state) as u32 % (1 << magnitude)
 }
 
 impl Block {
@@ -92,19 +107,24 @@ impl Block {
                 }
                 alive = true;
                 let steps = warp.steps;
-                let turn = match self.seed {
-                    0 => TURN,
-                    _ => 1 + next(&mut self.seed) as u32 % 256,
-                };
-                if let Err((problem, pc)) = run_warp(worker, cluster, warp, turn) {
+                let mut budget = TURN;
+                if self.seed != 0 {
+                    budget = turn(&mut self.seed, 8);
+                    warp.scatter(&mut self.seed);
+                }
+                if let Err((problem, pc)) = run_warp(worker, cluster, warp, budget) {
                     return Err(self.fault(worker.launch, cluster.own(), &problem, index, pc));
                 }
                 if self.warps[index].steps > worker.launch.config.max_steps {
                     return Err(self.endless(worker.launch, cluster.own(), index));
                 }
-                let moved = self.warps[index].steps != steps;
-                ran |= moved;
-                polled &= !moved || worker.polls > 0;
+                let warp = &mut self.warps[index];
+                if worker.polls > 0 {
+                    warp.polled = Some(warp.steps);
+                }
+                ran |= warp.steps != steps;
+                // A short turn need not come by the operation that polls.
+                polled &= warp.steps == steps || warp.polled.is_some_and(|at| warp.steps - at < POLLED);
             }
             if !alive {
                 worker.counters.blocks += 1;
@@ -119,6 +139,9 @@ impl Block {
             // What polls may wait for a transfer.
             if idle == PATIENCE || (idle > 0 && !cluster.transfers.is_empty()) {
                 return Ok(Outcome::Waiting);
+            }
+            if self.seed != 0 && idle == 0 && next(&mut self.seed).is_multiple_of(PAUSES) {
+                return Ok(Outcome::Paused);
             }
         }
     }

@@ -240,7 +240,7 @@ impl Team {
         let mut order: Vec<usize> = (0..self.blocks.len()).collect();
         loop {
             let before = worker.progress;
-            let (mut polls, mut stuck) = (false, None);
+            let (mut polls, mut paused, mut stuck) = (false, false, None);
             if self.seed != 0 {
                 for place in (1..order.len()).rev() {
                     order.swap(place, next(&mut self.seed) as usize % (place + 1));
@@ -255,16 +255,24 @@ impl Team {
                         let over = over.and_then(|()| worker.check_visits(&self.cluster, rank));
                         over.map_err(|failure| self.failed(worker, &failure))?
                     }
+                    Outcome::Paused => paused = true,
                     Outcome::Waiting => polls = true,
                     Outcome::Stuck => stuck = stuck.or(Some(rank)),
                 }
             }
-            let idle = worker.progress == before;
+            let idle = worker.progress == before && !paused;
             if !self.cluster.transfers.is_empty()
                 && (idle || (self.seed != 0 && next(&mut self.seed).is_multiple_of(4)))
             {
                 let choice = if self.seed == 0 { 0 } else { next(&mut self.seed) };
                 self.deliver(worker, choice).map_err(|failure| self.failed(worker, &failure))?;
+                continue;
+            }
+            if paused {
+                // Other clusters may have their turn too.
+                if self.blocks.len() == 1 || next(&mut self.seed).is_multiple_of(4) {
+                    return Ok(Outcome::Paused);
+                }
                 continue;
             }
             if !polls && stuck.is_none() {

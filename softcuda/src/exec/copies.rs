@@ -1,8 +1,9 @@
 //! `cp.async`: copies from global to shared memory that complete when they are waited for.
 //!
 //! A copy may complete at any time between its issue and the end of a wait for it. Here its
-//! destination is unusable from the issue on and gets its bytes, read as late as possible, at the
-//! wait: whoever does not wait, or waits for too few groups, is found out.
+//! destination is unusable from the issue on and gets its bytes at the wait: whoever does not wait,
+//! or waits for too few groups, is found out. They are read as late as possible or, with a seed, at
+//! some moment in between: the source must stay as it is.
 
 use crate::fault::FaultKind;
 use crate::lower::op::{CpAsync, NONE, Order};
@@ -10,6 +11,7 @@ use crate::memory::{DEFINED, load_bytes};
 
 use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
 use super::banks::{parts, wavefronts};
+use super::block::next;
 use super::races::{Act, Touch};
 use super::registers::{LANES, Lanes32, Lanes64};
 use super::shared::in_flight;
@@ -30,7 +32,12 @@ pub(super) struct PendingCopy {
     site: u32,
     /// Groups that each lane had committed when it issued the copy: the number of its group.
     group: Lanes32,
+    /// What was read before anything waited: bytes and their states, by lane.
+    read: Option<Box<[([u8; MAX_SIZE], [u8; MAX_SIZE]); LANES]>>,
 }
+
+/// Bytes that a lane copies at once, at most.
+const MAX_SIZE: usize = 16;
 
 /// The asynchronous copies of a warp.
 #[derive(Default)]
@@ -95,7 +102,24 @@ impl Worker<'_> {
         let passes = if run { parts(mask, size) } else { wavefronts(&to, mask, size) };
         self.count_shared(passes, mask, size, true);
         let (group, site) = (warp.copies.committed, copy.from.site);
-        warp.copies.pending.push(PendingCopy { lanes: mask, told: 0, to, from, bytes, size, site, group });
+        warp.copies.pending.push(PendingCopy { lanes: mask, told: 0, to, from, bytes, size, site, group, read: None });
+        let seed = self.launch.config.seed;
+        if seed == 0 { Ok(()) } else { self.read_ahead(warp, seed ^ warp.steps << 32 ^ from[first_lane(mask)]) }
+    }
+
+    /// Reads the sources of some copies that nothing waits for yet.
+    fn read_ahead(&mut self, warp: &mut Warp, mut draw: u64) -> Step {
+        for copy in warp.copies.pending.iter_mut().filter(|copy| copy.read.is_none()) {
+            if next(&mut draw) & 3 != 0 {
+                continue;
+            }
+            let mut read = Box::new([([0; MAX_SIZE], [0; MAX_SIZE]); LANES]);
+            for lane in lanes_of(copy.lanes) {
+                let (data, states) = &mut read[lane];
+                self.read_source(copy, lane, &mut data[..copy.bytes[lane].into()], states)?;
+            }
+            copy.read = Some(read);
+        }
         Ok(())
     }
 
@@ -238,7 +262,12 @@ impl Worker<'_> {
         let (first, count) = (first_lane(due), due.count_ones() as usize);
         let full = lanes_of(due).all(|lane| usize::from(copy.bytes[lane]) == size);
         let wide = size as u64;
-        if full && consecutive(due) && contiguous(&copy.to, due, wide) && contiguous(&copy.from, due, wide) {
+        if copy.read.is_none()
+            && full
+            && consecutive(due)
+            && contiguous(&copy.to, due, wide)
+            && contiguous(&copy.from, due, wide)
+        {
             return self.deliver_run(shared, copy, first, size * count, size * count);
         }
         for lane in lanes_of(due) {
@@ -249,24 +278,39 @@ impl Worker<'_> {
 
     /// Copies `bytes` bytes from where a lane's copy begins, and fills up to `size` with zeros.
     fn deliver_run(&mut self, shared: &mut Shared, copy: &PendingCopy, lane: usize, bytes: usize, size: usize) -> Step {
-        let (start, from) = (copy.to[lane] as usize, copy.from[lane]);
+        let start = copy.to[lane] as usize;
         let data = &mut shared.bytes[start..start + size];
         let states = &mut shared.state[start..start + size];
-        if bytes != 0 {
-            let Some((window, offset)) = self.window(copy.site, from, bytes as u64) else {
-                return Err(self.outside(lane, from, bytes, "asynchronous copy"));
-            };
-            // SAFETY: the range lies inside the allocation, and so does its shadow; the target
-            // slices have at least as many bytes.
-            unsafe {
-                load_bytes(window.data.add(offset), data.as_mut_ptr(), bytes);
-                load_bytes(window.shadow.add(offset), states.as_mut_ptr(), bytes);
+        match &copy.read {
+            Some(read) => {
+                data[..bytes].copy_from_slice(&read[lane].0[..bytes]);
+                states[..bytes].copy_from_slice(&read[lane].1[..bytes]);
             }
-            // What this launch wrote has its tag there.
-            states[..bytes].iter_mut().for_each(|state| *state &= DEFINED);
+            None => self.read_source(copy, lane, &mut data[..bytes], states)?,
         }
         data[bytes..].fill(0);
         states[bytes..].fill(DEFINED);
+        Ok(())
+    }
+
+    /// Reads what is at the source of a lane's copy, and beyond it as far as `data` goes.
+    fn read_source(&mut self, copy: &PendingCopy, lane: usize, data: &mut [u8], states: &mut [u8]) -> Step {
+        let (from, bytes) = (copy.from[lane], data.len());
+        if bytes == 0 {
+            return Ok(());
+        }
+        let Some((window, offset)) = self.window(copy.site, from, bytes as u64) else {
+            return Err(self.outside(lane, from, bytes, "asynchronous copy"));
+        };
+        let states = &mut states[..bytes];
+        // SAFETY: the range lies inside the allocation, and so does its shadow; both slices have as
+        // many bytes.
+        unsafe {
+            load_bytes(window.data.add(offset), data.as_mut_ptr(), bytes);
+            load_bytes(window.shadow.add(offset), states.as_mut_ptr(), bytes);
+        }
+        // What this launch wrote has its tag there.
+        states.iter_mut().for_each(|state| *state &= DEFINED);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use super::convert;
 use super::rare::rare;
 use super::registers::{LANES, Registers};
 use super::state::{Group, Problem, State, Step, Warp, Worker};
+use super::sync::Choice;
 use super::undefined::propagate;
 use super::{alu64, half};
 
@@ -63,7 +64,7 @@ fn run(
     let traced = worker.tracer.is_some();
     worker.polls = 0;
     while left > 0 && worker.polls < POLLS {
-        let Some(index) = warp.choose(code, cluster) else { return Ok(()) };
+        let Some(Choice { index, limit, turn }) = warp.choose(code, cluster) else { return Ok(()) };
         let mut lanes = Lanes {
             pc: warp.groups[index].pc,
             mask: warp.groups[index].mask,
@@ -71,9 +72,9 @@ fn run(
             fork: None,
             stop: false,
         };
-        let limit = warp.meeting_point(index);
         let (before, polls) = (left, worker.polls);
-        while left > 0 && lanes.pc < limit {
+        let until = left.saturating_sub(turn);
+        while left > until && lanes.pc < limit {
             left -= 1;
             let inst = &code[lanes.pc as usize];
             let (pc, read) = (lanes.pc, worker.counters.global_read_bytes);

@@ -12,7 +12,7 @@ use crate::lower::op::{AtomOp, NONE, Op};
 use crate::memory::Snapshot;
 use crate::ptx::Space;
 
-use super::block::Outcome;
+use super::block::{Outcome, next};
 use super::cluster::Team;
 use super::engine::run_warp;
 use super::races::Races;
@@ -74,51 +74,90 @@ fn cluster_size(launch: &Launch<'_>) -> u64 {
     launch.shape.cluster.iter().map(|&n| u64::from(n)).product::<u64>().max(1)
 }
 
+/// Clusters that pause at a time, with a seed: more would take memory and show no more.
+const PAUSED: usize = 32;
+
+/// The cluster that starts as number `turn`. Which of those that fit on the device together starts
+/// first is drawn from the seed; but none starts before those that must have ended to make room for
+/// it, since kernels that wait for blocks of lower numbers count on that.
+fn started(launch: &Launch<'_>, turn: u64, total: u64) -> u64 {
+    let seed = launch.config.seed;
+    if seed == 0 {
+        return turn;
+    }
+    let together = (residency(launch) / cluster_size(launch)).max(1);
+    let first = turn / together * together;
+    first + permuted(turn - first, together.min(total - first), seed ^ first)
+}
+
+/// Where a permutation of the numbers below `count`, drawn from a seed, takes `x`.
+fn permuted(mut x: u64, count: u64, seed: u64) -> u64 {
+    let bits = u64::BITS - count.saturating_sub(1).leading_zeros();
+    let mask = (1u64 << bits) - 1;
+    // Each step permutes the numbers of so many bits; those beyond `count` are passed over.
+    loop {
+        let mut state = seed;
+        for _ in 0..3 {
+            let (factor, offset) = (next(&mut state) | 1, next(&mut state));
+            x = x.wrapping_mul(factor).wrapping_add(offset) & mask;
+            x ^= x >> (bits / 2).max(1);
+        }
+        if x < count {
+            return x;
+        }
+    }
+}
+
 /// Runs all clusters; the error is that of the lowest that made one.
 pub(super) fn run(launch: &Launch<'_>, snapshot: &Snapshot) -> Result<Measured, Fault> {
     let blocks: u64 = launch.shape.grid.iter().map(|&n| u64::from(n)).product();
     let total = blocks / cluster_size(launch);
     let wanted = u64::from(launch.config.workers.max(1)).min(blocks / BLOCKS_PER_WORKER).max(1);
-    if wanted == 1 || launch.config.trace || communicates(launch.entry) {
+    if launch.config.trace || communicates(launch.entry) {
         return run_together(launch, snapshot, total);
     }
-    let next = AtomicU64::new(0);
+    let turns = AtomicU64::new(0);
     let stop_at = AtomicU64::new(u64::MAX);
     let failed: Mutex<Option<(u64, Fault)>> = Mutex::new(None);
     let sum = Mutex::new(Counters::default());
-    std::thread::scope(|scope| {
-        for _ in 0..wanted {
-            scope.spawn(|| {
-                let mut worker = Worker::new(launch, snapshot.windows());
-                let mut team = Team::new(launch);
-                let run_warp = run_warp();
-                loop {
-                    let index = next.fetch_add(1, Relaxed);
-                    // A cluster below the one that failed must still run: it may fail too.
-                    if index >= total || index > stop_at.load(Relaxed) {
-                        break;
-                    }
-                    team.start(launch, index);
-                    let mut idle = 0;
-                    let result = loop {
-                        match team.run(&mut worker, run_warp) {
-                            // It polls shared memory, so only its own warps can help it.
-                            Ok(Outcome::Waiting) if idle < IDLE_ROUNDS => idle += 1,
-                            Ok(Outcome::Waiting) => break Err(team.starved(launch)),
-                            other => break other,
-                        }
-                    };
-                    if let Err(fault) = result {
-                        stop_at.fetch_min(index, Relaxed);
-                        let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
-                        if failed.as_ref().is_none_or(|(first, _)| index < *first) {
-                            *failed = Some((index, fault));
-                        }
-                    }
+    let work = || {
+        let mut worker = Worker::new(launch, snapshot.windows());
+        let mut team = Team::new(launch);
+        let run_warp = run_warp();
+        loop {
+            let turn = turns.fetch_add(1, Relaxed);
+            if turn >= total {
+                break;
+            }
+            let index = started(launch, turn, total);
+            // A cluster below the one that failed must still run: it may fail too.
+            if index > stop_at.load(Relaxed) {
+                continue;
+            }
+            team.start(launch, index);
+            let mut idle = 0;
+            let result = loop {
+                match team.run(&mut worker, run_warp) {
+                    Ok(Outcome::Paused) => {}
+                    // It polls shared memory, so only its own warps can help it.
+                    Ok(Outcome::Waiting) if idle < IDLE_ROUNDS => idle += 1,
+                    Ok(Outcome::Waiting) => break Err(team.starved(launch)),
+                    other => break other,
                 }
-                *sum.lock().unwrap_or_else(|e| e.into_inner()) += worker.totals();
-            });
+            };
+            if let Err(fault) = result {
+                stop_at.fetch_min(index, Relaxed);
+                let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
+                if failed.as_ref().is_none_or(|(first, _)| index < *first) {
+                    *failed = Some((index, fault));
+                }
+            }
         }
+        *sum.lock().unwrap_or_else(|e| e.into_inner()) += worker.totals();
+    };
+    std::thread::scope(|scope| {
+        (1..wanted).for_each(|_| drop(scope.spawn(work)));
+        work();
     });
     match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some((_, fault)) => Err(fault),
@@ -137,12 +176,21 @@ fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<
     let limit = (residency(launch) / cluster_size(launch)).max(1);
     let mut resident: VecDeque<Team> = VecDeque::new();
     let mut spare: Option<Team> = None;
-    let (mut next, mut idle) = (0, 0);
+    let (mut turn, mut idle) = (0, 0);
+    let mut seed = launch.config.seed;
     loop {
-        let mut team = if next < total && (resident.len() as u64) < limit {
+        let others = resident.len();
+        let mut starts = turn < total && (others as u64) < limit;
+        if seed != 0 && others > 0 {
+            // Those that wait may wait for one that has not started.
+            let wanted = others < PAUSED || idle as usize > others;
+            starts &= wanted && next(&mut seed) & 1 == 0;
+            resident.swap(0, next(&mut seed) as usize % others);
+        }
+        let mut team = if starts {
             let mut team = spare.take().unwrap_or_else(|| Team::new(launch));
-            team.start(launch, next);
-            next += 1;
+            team.start(launch, started(launch, turn, total));
+            turn += 1;
             team
         } else if let Some(team) = resident.pop_front() {
             team
@@ -153,6 +201,10 @@ fn run_together(launch: &Launch<'_>, snapshot: &Snapshot, total: u64) -> Result<
         let before = worker.progress;
         match team.run(&mut worker, run_warp)? {
             Outcome::Done => spare = Some(team),
+            Outcome::Paused => {
+                idle = 0;
+                resident.push_back(team);
+            }
             Outcome::Waiting | Outcome::Stuck => {
                 let stalled = worker.progress == before;
                 idle = if stalled { idle + 1 } else { 0 };

@@ -165,6 +165,12 @@ pub(super) struct Warp {
     pub(super) race: WarpClock,
     /// Operations executed; what the clocks show.
     pub(super) steps: u64,
+    /// Until the warp has executed so many operations, its groups do not join where they meet, and
+    /// take turns by `seed`.
+    pub(super) apart: u64,
+    pub(super) seed: u64,
+    /// Operations executed when it last polled memory.
+    pub(super) polled: Option<u64>,
 }
 
 impl Warp {
@@ -183,6 +189,9 @@ impl Warp {
             attendance: Attendance::default(),
             race: WarpClock::new(index),
             steps: 0,
+            apart: 0,
+            seed: 0,
+            polled: None,
         }
     }
 
@@ -197,7 +206,7 @@ impl Warp {
         self.copies.clear();
         self.bulk_groups = [0; LANES];
         self.attendance = Attendance::default();
-        self.steps = 0;
+        (self.steps, self.apart, self.polled) = (0, 0, None);
         self.r.reset(&launch.entry.frame);
         for &(slot, special) in &launch.entry.frame.specials {
             let mut values = [0; LANES];

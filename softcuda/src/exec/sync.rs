@@ -4,6 +4,7 @@ use crate::fault::FaultKind;
 use crate::lower::op::{Inst, NONE, Op, PredRef, ReduxOp, Reg, Shfl, ShflMode, VoteMode};
 
 use super::access::lanes_of;
+use super::block::{next, turn};
 use super::cluster::Cluster;
 use super::float;
 use super::registers::{LANES, Lanes32};
@@ -12,7 +13,66 @@ use super::state::{Group, Problem, State, Step, Warp, uniform};
 /// Operations a group may execute while others of its warp wait for their turn.
 const TURN: u32 = 4096;
 
+/// Groups into which a draw parts the lanes of a warp, at most.
+const PARTS: usize = 4;
+
+/// Which group runs next, and how far.
+pub(super) struct Choice {
+    pub(super) index: usize,
+    /// Where it must stop to see whether it met another.
+    pub(super) limit: u32,
+    /// Operations until the next choice.
+    pub(super) turn: u32,
+}
+
+/// Operations at which lanes wait for others of their warp.
+fn meets(op: &Op) -> bool {
+    match op {
+        Op::Shfl(_) | Op::Bar(_) | Op::WarpSync { .. } => true,
+        Op::Vote { .. } | Op::Match { .. } | Op::Redux { .. } | Op::Elect { .. } => true,
+        _ => matches!(op, Op::ClusterArrive { .. } | Op::ClusterWait { .. }),
+    }
+}
+
 impl Warp {
+    /// Begins, now and then, a time in which lanes part and do not join where they meet. Most warps
+    /// begin with one, since most kernels are short.
+    pub(super) fn scatter(&mut self, draw: &mut u64) {
+        let seldom = if self.steps == 0 { 0 } else { 7 };
+        let words = next(draw);
+        if words & 3 != 0 && words >> 2 & seldom == 0 && !self.is_apart() {
+            self.seed = next(draw);
+            self.apart = self.steps + 64 + u64::from(turn(draw, 11));
+        }
+    }
+
+    /// Whether a draw keeps lanes apart for now.
+    fn is_apart(&self) -> bool {
+        self.steps < self.apart
+    }
+
+    /// Parts lanes that are together, as hardware with independent thread scheduling may at any
+    /// operation: only what the program synchronises is ordered. Then any of the groups that can run.
+    fn choose_apart(&mut self, code: &[Inst]) -> Option<Choice> {
+        let words = next(&mut self.seed);
+        let ready = self.groups.iter().enumerate().filter(|(_, group)| group.state == State::Ready);
+        let choices = ready.clone().count().max(1);
+        let index = ready.map(|(index, _)| index).nth((words >> 8) as usize % choices)?;
+        let group = &mut self.groups[index];
+        if meets(&code[group.pc as usize].op) {
+            // What brings lanes together is executed by all of them; after it they may part.
+            return Some(Choice { index, limit: u32::MAX, turn: 1 });
+        }
+        let leaving = group.mask & (words >> 32) as u32;
+        // More groups would take time and show no more.
+        if words & 1 == 0 && choices < PARTS && leaving != 0 && leaving != group.mask {
+            group.mask &= !leaving;
+            let parted = Group { mask: leaving, ..*group };
+            self.groups.push(parted);
+        }
+        Some(Choice { index, limit: u32::MAX, turn: turn(&mut self.seed, 5) })
+    }
+
     /// Joins groups at the same operation, and lets those go on whose barrier completed.
     fn gather(&mut self, code: &[Inst], cluster: &Cluster) {
         for index in 0..self.groups.len() {
@@ -36,13 +96,15 @@ impl Warp {
                 }
             }
         }
+        let apart = self.is_apart();
         let mut index = 0;
         while index < self.groups.len() {
             let mut other = index + 1;
             while other < self.groups.len() {
                 let (a, b) = (self.groups[index], self.groups[other]);
                 let waits = |group: Group| matches!(group.state, State::Barrier { .. } | State::Cluster { .. });
-                if a.pc == b.pc && !waits(a) && !waits(b) {
+                let kept = apart && a.state == State::Ready && b.state == State::Ready;
+                if a.pc == b.pc && !waits(a) && !waits(b) && !kept {
                     let group = &mut self.groups[index];
                     group.mask |= b.mask;
                     group.state = State::Ready;
@@ -58,16 +120,21 @@ impl Warp {
 
     /// The group to run next: the one furthest behind, so that lanes meet again; but a group that
     /// spins makes room for the others after a while.
-    pub(super) fn choose(&mut self, code: &[Inst], cluster: &Cluster) -> Option<usize> {
+    pub(super) fn choose(&mut self, code: &[Inst], cluster: &Cluster) -> Option<Choice> {
         // The common case: all lanes together.
         if self.groups.len() != 1 || self.groups[0].state != State::Ready {
             self.gather(code, cluster);
+        }
+        if self.is_apart() {
+            return self.choose_apart(code);
         }
         loop {
             let ready = self.groups.iter().enumerate().filter(|(_, g)| g.state == State::Ready);
             let chosen = ready.clone().filter(|(_, g)| g.age < TURN).min_by_key(|(_, g)| g.pc);
             match chosen {
-                Some((index, _)) => return Some(index),
+                Some((index, _)) => {
+                    return Some(Choice { index, limit: self.meeting_point(index), turn: u32::MAX });
+                }
                 None if ready.count() == 0 => return None,
                 None => self.groups.iter_mut().for_each(|group| group.age = 0),
             }
@@ -75,7 +142,7 @@ impl Warp {
     }
 
     /// Where the chosen group must stop to see whether it met another.
-    pub(super) fn meeting_point(&self, chosen: usize) -> u32 {
+    fn meeting_point(&self, chosen: usize) -> u32 {
         let pc = self.groups[chosen].pc;
         let others = self.groups.iter().enumerate().filter(|&(index, _)| index != chosen);
         others.map(|(_, group)| group.pc).filter(|&other| other > pc).min().unwrap_or(u32::MAX)
