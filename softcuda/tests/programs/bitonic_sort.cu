@@ -20,7 +20,7 @@ extern "C" __global__ void sort_lists(unsigned long long *keys, int *values, int
             int low = 2 * threadIdx.x - (threadIdx.x & (stride - 1)), high = low + stride;
             bool up = (low & size) == 0;
             unsigned long long a = shared_keys[low], b = shared_keys[high]; // bug 1: shared race
-            if ((a > b) == up) {
+            if ((a > b) == up) { // bug 1: uninitialised
                 int v = shared_values[low];
                 shared_keys[low] = b; // bug 1: shared race
                 shared_keys[high] = a; // bug 1: shared race

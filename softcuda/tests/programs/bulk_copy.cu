@@ -16,7 +16,7 @@ __device__ __forceinline__ void expect(u64 *barrier, int bytes) {
 }
 __device__ __forceinline__ void wait(u64 *barrier, int parity) {
     asm volatile("{ .reg .pred done; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; " // bug 4: wrong transaction count // bug 5: wrong transaction count // bug 6: wrong transaction count
-                 "@!done bra AGAIN; }" ::"r"(at(barrier)), "r"(parity) : "memory"); // bug 4: wrong transaction count // bug 5: wrong transaction count // bug 6: wrong transaction count
+                 "@!done bra AGAIN; }" ::"r"(at(barrier)), "r"(parity) : "memory"); // bug 4: wrong transaction count // bug 5: wrong transaction count // bug 6: wrong transaction count // bug 2: deadlock
 }
 
 // out = a * in, a whole number of tiles for each block.

@@ -28,7 +28,7 @@ __device__ void meet(meeting *m) {
         __threadfence();
 #endif
     }
-    __syncthreads();
+    __syncthreads(); // bug 1: deadlock // bug 2: deadlock
 }
 
 extern "C" __global__ void relax(float *a, float *b, int n, int steps, meeting *m) {

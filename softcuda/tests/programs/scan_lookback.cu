@@ -26,7 +26,7 @@ extern "C" __global__ void scan(int *out, unsigned long long *status, unsigned *
 #if BUG != 2
     __syncthreads();
 #endif
-    int block = number, i = block * blockDim.x + t, v = i < n ? x[i] : 0; // bug 2: shared race
+    int block = number, i = block * blockDim.x + t, v = i < n ? x[i] : 0; // bug 2: shared race // bug 2: uninitialised
     for (int by = 1; by < 32; by *= 2) {
         int other = __shfl_up_sync(0xffffffff, v, by);
         if (lane >= by) v += other;
@@ -61,7 +61,7 @@ extern "C" __global__ void scan(int *out, unsigned long long *status, unsigned *
     if (i >= n) return;
     asm volatile("barrier.sync 0, %0;" ::"r"((blockDim.x + 31) & ~31) : "memory"); // bug 3: barrier divergence
 #else
-    __syncthreads();
+    __syncthreads(); // bug 1: deadlock
 #endif
     if (i < n) out[i] = before + mine + v;
 }

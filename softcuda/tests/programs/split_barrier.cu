@@ -14,7 +14,7 @@ __device__ __forceinline__ bool is_over(u64 *barrier, u64 token) {
     unsigned over;
     asm volatile("{ .reg .pred p; mbarrier.test_wait.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" // bug 5: deadlock // bug 6: deadlock
                  : "=r"(over) : "r"(at(barrier)), "l"(token) : "memory"); // bug 5: deadlock // bug 6: deadlock
-    return over;
+    return over; // bug 5: deadlock
 }
 
 // A thread for each value; both ends stay.
@@ -65,5 +65,5 @@ extern "C" __global__ void relax(float *out, const float *in, int n, int steps) 
         if (t > 0 && t < n - 1)
             own = half + 0.25f * (values[t - 1] + values[t + 1]); // bug 1: missing mbarrier wait // bug 2: missing mbarrier wait // bug 3: missing mbarrier wait // bug 4: shared race
     }
-    out[blockIdx.x * n + t] = own;
+    out[blockIdx.x * n + t] = own; // bug 1: uninitialised
 }

@@ -1,7 +1,7 @@
 // Connected components by union-find: roots are hooked onto smaller ones by compare-and-swap,
 // paths are halved on the way, a second launch flattens the trees.
 
-__device__ int load(const int *at) { return *(const volatile int *)at; }
+__device__ int load(const int *at) { return *(const volatile int *)at; } // bug 1: global race
 
 __device__ int find(int *parent, int v) {
     for (;;) {

@@ -37,7 +37,7 @@ extern "C" __global__ void count_keys(int *counts, int *leaders, const int *keys
         atomicAdd(&counts[keys[i]], __popc(peers));
         led++;
     }
-    for (int by = 16; by > 0; by /= 2) led += __shfl_xor_sync(0xffffffff, led, by);
+    for (int by = 16; by > 0; by /= 2) led += __shfl_xor_sync(0xffffffff, led, by); // bug 3: bad member mask
     if (threadIdx.x % 32 == 0) atomicAdd(leaders, led);
 }
 

@@ -28,7 +28,7 @@ extern "C" __global__ void work(int *steps, queue *q, task *tasks, unsigned *rea
                 }
             } // bug 1: deadlock
         }
-        __syncthreads();
+        __syncthreads(); // bug 1: deadlock
         if (state == 2) return;
         task t = own;
         __syncthreads();
