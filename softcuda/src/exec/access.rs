@@ -226,6 +226,9 @@ impl Worker<'_> {
             }
             if let Some((window, offset)) = self.window(access.site, start, length as u64) {
                 self.store_run(&window, offset, first * bytes, length, first, start)?;
+                if self.staging.unchanged != 0 {
+                    self.staging.unchanged = mask;
+                }
                 let end = start + length as u64;
                 self.counters.global_write_sectors += end.div_ceil(32) - start / 32;
                 return Ok(());
@@ -258,6 +261,14 @@ impl Worker<'_> {
         if window.read_only {
             let detail = format!("write of {length} bytes at {address:#x}, which is constant");
             return Err(Problem::new(FaultKind::WriteToReadOnly, lane, address, detail));
+        }
+        if self.launch.config.seed != 0 {
+            let mut before = [0; 32 * LANES];
+            // SAFETY: the range lies inside the allocation, which the launch's snapshot keeps, and is
+            // no longer than what all lanes store at once.
+            unsafe { load_bytes(window.data.add(offset), before.as_mut_ptr(), length) };
+            let same = before[..length] == self.staging.bytes[staged..staged + length];
+            self.staging.unchanged |= u32::from(same) << lane;
         }
         // SAFETY: the range lies inside the allocation, which the launch's snapshot keeps; the
         // staging buffer holds the bytes.
@@ -369,7 +380,7 @@ impl Worker<'_> {
     pub(super) fn store(&mut self, cluster: &mut Cluster, warp: &mut Warp, access: &Access, mask: u32) -> Step {
         let at = addresses(warp, access, mask)?;
         let bytes = usize::from(access.size) * usize::from(access.count);
-        self.staging.partial = false;
+        (self.staging.partial, self.staging.unchanged) = (false, 0);
         gather(&mut self.staging, warp, access, mask);
         let touch = Touch::of(access, Act::Write);
         match access.space {

@@ -361,7 +361,7 @@ fn step(
             return Ok(());
         }
         Op::Shfl(ref s) => {
-            let ready = warp.meet(s.members, active, false, code)?;
+            let (ready, _) = warp.meet(s.members, active, false, code)?;
             if ready != 0 {
                 warp.shuffle(s, ready)?;
             }

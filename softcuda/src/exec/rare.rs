@@ -60,9 +60,9 @@ pub(super) fn rare(
             }
         },
         Op::WarpSync { members } => {
-            let ready = warp.meet(members, active, true, code)?;
+            let (ready, released) = warp.meet(members, active, true, code)?;
             worker.counters.warp_barriers += u64::from(ready != 0);
-            warp.race.meet(&cluster.own().race, ready);
+            warp.race.meet(&cluster.own().race, ready | released);
             wait_for_members(lanes, active & !ready);
             return Ok(());
         }
@@ -70,7 +70,7 @@ pub(super) fn rare(
         | Op::Match { members, .. }
         | Op::Redux { members, .. }
         | Op::Elect { members, .. } => {
-            let ready = warp.meet(members, active, false, code)?;
+            let (ready, _) = warp.meet(members, active, false, code)?;
             let values = *warp.r.get32(members);
             if ready != 0 {
                 match *op {

@@ -102,6 +102,11 @@ impl Worker<'_> {
         let run = shared.check(at, mask, bytes, "write")?;
         let passes = if run.is_some() { parts(mask, bytes) } else { wavefronts(at, mask, bytes) };
         self.count_shared(passes, mask, bytes, true);
+        if self.launch.config.seed != 0 {
+            let value = |lane: usize| &self.staging.bytes[lane * bytes..(lane + 1) * bytes];
+            let same = |&lane: &usize| shared.bytes[at[lane] as usize..][..bytes] == *value(lane);
+            self.staging.unchanged = lanes_of(mask).filter(same).fold(0, |lanes, lane| lanes | 1 << lane);
+        }
         if let (Some((start, length)), true) = (run, consecutive(mask) && !self.staging.partial) {
             let states = &mut shared.state[start..start + length];
             if states.iter().fold(0, |any, state| any | state) & BUSY == 0 {

@@ -17,11 +17,13 @@ pub(super) struct Staging {
     pub(super) defined: [u8; 32 * LANES],
     /// Whether any byte is undefined.
     pub(super) partial: bool,
+    /// With a seed: lanes that store what was there already.
+    pub(super) unchanged: u32,
 }
 
 impl Staging {
     pub(super) fn new() -> Staging {
-        Staging { bytes: [0; 32 * LANES], defined: [0; 32 * LANES], partial: false }
+        Staging { bytes: [0; 32 * LANES], defined: [0; 32 * LANES], partial: false, unchanged: 0 }
     }
 
     /// Notes which bytes of a range are undefined.

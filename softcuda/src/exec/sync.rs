@@ -148,8 +148,9 @@ impl Warp {
         others.map(|(_, group)| group.pc).filter(|&other| other > pc).min().unwrap_or(u32::MAX)
     }
 
-    /// Which of the lanes at a `.sync` operation can go on: those whose fellow members all came.
-    pub(super) fn meet(&mut self, members: Reg, lanes: u32, any_place: bool, code: &[Inst]) -> Step<u32> {
+    /// Which of the lanes at a `.sync` operation can go on: those whose fellow members all came; and
+    /// those fellows that waited at another place, which go on as well.
+    pub(super) fn meet(&mut self, members: Reg, lanes: u32, any_place: bool, code: &[Inst]) -> Step<(u32, u32)> {
         let undefined = lanes & !self.r.defined(members);
         if undefined != 0 {
             let detail = "the member mask depends on uninitialised data".to_owned();
@@ -161,10 +162,10 @@ impl Warp {
             && lanes & !all == 0
             && all & self.live & !lanes == 0
         {
-            return Ok(lanes);
+            return Ok((lanes, 0));
         }
         let values = *values;
-        let mut ready = 0;
+        let (mut ready, mut released) = (0, 0);
         for (named, same) in subsets(&values, lanes) {
             if same & !named != 0 {
                 let lane = (same & !named).trailing_zeros() as usize;
@@ -186,10 +187,11 @@ impl Warp {
                 ready |= same;
                 if elsewhere & needed != 0 {
                     self.release_elsewhere(needed);
+                    released |= elsewhere & needed;
                 }
             }
         }
-        Ok(ready)
+        Ok((ready, released))
     }
 
     /// Lanes that wait at some `bar.warp.sync` with this member mask.

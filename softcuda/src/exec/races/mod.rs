@@ -126,7 +126,7 @@ impl Worker<'_> {
             if let Some((window, offset)) = self.window(touch.site, at[first], length) {
                 let view = races.view(&window);
                 let found = run(&view, shared, warp, (first, mask), (offset, bytes), touch);
-                self.settle_race(found, (None, shared), warp, at, bytes, touch.act)?;
+                self.settle_race(found, (None, shared), warp, at, bytes, touch)?;
                 return self.synchronise(shared, warp, at, mask, touch, None);
             }
         }
@@ -135,7 +135,7 @@ impl Worker<'_> {
             let Some((window, offset)) = self.window(touch.site, at[lane], bytes as u64) else { continue };
             let view = races.view(&window);
             let found = single(&view, shared, warp, lane, many, (offset, bytes), touch);
-            self.settle_race(found, (None, shared), warp, at, bytes, touch.act)?;
+            self.settle_race(found, (None, shared), warp, at, bytes, touch)?;
         }
         self.synchronise(shared, warp, at, mask, touch, None)
     }
@@ -160,12 +160,12 @@ impl Worker<'_> {
         let view = of.race.view();
         if consecutive(mask) && contiguous(at, mask, bytes as u64) {
             let found = run(&view, shared, warp, (first, mask), (at[first] as usize, bytes), touch);
-            self.settle_race(found, (Some(of), shared), warp, at, bytes, touch.act)?;
+            self.settle_race(found, (Some(of), shared), warp, at, bytes, touch)?;
         } else {
             let mask = self.distinct(at, mask, bytes, touch.act);
             for (lane, many) in heads(at, mask, bytes, touch.act) {
                 let found = single(&view, shared, warp, lane, many, (at[lane] as usize, bytes), touch);
-                self.settle_race(found, (Some(of), shared), warp, at, bytes, touch.act)?;
+                self.settle_race(found, (Some(of), shared), warp, at, bytes, touch)?;
             }
         }
         self.synchronise(shared, warp, at, mask, touch, Some(of))
@@ -193,12 +193,24 @@ impl Worker<'_> {
         warp: &Warp,
         at: &Lanes64,
         bytes: usize,
-        act: Act,
+        touch: Touch,
     ) -> Step {
         match found {
-            Ok(()) => Ok(()),
-            Err(conflict) => Err(self.race(&conflict, whose, warp, at, bytes, act)),
+            Err(conflict) if !self.repeats(&conflict, warp, touch) => {
+                Err(self.race(&conflict, whose, warp, at, bytes, touch.act))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Whether lanes store the same value to the same place by one instruction, apart only because a
+    /// draw parted them.
+    #[cold]
+    fn repeats(&self, conflict: &Conflict, warp: &Warp, touch: Touch) -> bool {
+        let lane = |thread: u64| Some(thread.wrapping_sub(warp.race.uid)).filter(|&lane| lane < LANES as u64);
+        let unchanged = lane(conflict.by).is_some_and(|lane| self.staging.unchanged >> lane & 1 != 0);
+        let one = touch.act == Act::Write && conflict.wrote && conflict.mark == cell::mark(touch.site);
+        unchanged && one && !conflict.strong && lane(conflict.other).is_some()
     }
 
     /// What strong accesses tell, and learn from, other threads.
