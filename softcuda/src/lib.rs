@@ -73,8 +73,8 @@
 //! # Orders
 //!
 //! Work that is submitted to a stream runs when something waits for it, as late as hardware may;
-//! [`Config::eager`] runs it at once. Hardware leaves open in which order streams, warps, blocks and
-//! clusters run. [`Config::seed`] draws it: a test that runs under many seeds finds results that
+//! [`Config::eager`] runs it at once. Hardware leaves open in which order streams, lanes, warps, blocks
+//! and clusters run, and when copies read and arrive. [`Config::seed`] draws it: a test that runs under many seeds finds results that
 //! depend on luck, and the seed reproduces them.
 //! What approximate instructions give is left open too, within bounds: see [`Approximation`].
 //!

@@ -14,6 +14,7 @@ mod nvrtc;
 mod prebuilt;
 #[path = "../../build/sources.rs"]
 mod sources;
+mod throughput;
 
 /// Developer commands of the zlpr workspace.
 #[derive(Parser)]
@@ -50,6 +51,8 @@ enum Command {
     ///
     /// `cargo mutants` does the same for plan, validation and raw layer: see `.cargo/mutants.toml`.
     Mutate(mutate::Options),
+    /// Measure how fast the virtual GPU runs the kernels.
+    Throughput,
     /// The process that runs changed kernels.
     #[command(hide = true)]
     MutateWorker,
@@ -64,6 +67,7 @@ fn main() -> Result<()> {
         Command::Kernels { out, archs } => kernels::write(&out, &archs),
         Command::Spills { ptxas } => kernels::spills(&ptxas),
         Command::Mutate(options) => mutate::run(&options),
+        Command::Throughput => throughput::run(),
         Command::MutateWorker => mutate::serve(),
     }
 }

@@ -33,11 +33,14 @@ pub(super) struct PendingCopy {
     /// Groups that each lane had committed when it issued the copy: the number of its group.
     group: Lanes32,
     /// What was read before anything waited: bytes and their states, by lane.
-    read: Option<Box<[([u8; MAX_SIZE], [u8; MAX_SIZE]); LANES]>>,
+    read: Option<Box<[(Part, Part); LANES]>>,
 }
 
 /// Bytes that a lane copies at once, at most.
 const MAX_SIZE: usize = 16;
+
+/// Bytes of one lane, or their states.
+type Part = [u8; MAX_SIZE];
 
 /// The asynchronous copies of a warp.
 #[derive(Default)]
