@@ -10,6 +10,7 @@ mod layout;
 mod masks;
 mod nonfinite;
 mod repeatability;
+mod schedules;
 mod sizes;
 mod totals;
 mod traffic;
