@@ -123,7 +123,10 @@ fn shared_to_global() {
         // That the copy is complete is no excuse: other threads do not know it.
         let poll = "L: ld.volatile.global.u32 %r7, [%rd3]; setp.eq.u32 %p9, %r7, 7; @%p9 bra L;";
         let body = format!("{write} {fence} {copy} {poll} st.shared.u32 [%r6], 0; {wait}");
-        fault(launch(&device, &body, 1).0, FaultKind::MissingWait);
+        let quiet = Device::with(Config { races: false, ..device.config });
+        fault(launch(&quiet, &body, 1).0, FaultKind::MissingWait);
+        // Where races are looked for, the poll is one.
+        fault(launch(&device, &body, 1).0, FaultKind::Race);
         fault(launch(&device, &format!("{write} bar.sync 0; {copy} {wait}"), 1).0, FaultKind::MissingFence);
         fault(launch(&device, &format!("{fence} {copy} {wait}"), 1).0, FaultKind::Uninitialised);
     }

@@ -445,23 +445,6 @@ fn barriers_pass_messages_on() {
 }
 
 #[test]
-fn copies_write_when_they_are_waited_for() {
-    pair(
-        "shl.b32 %r14, %r1, 4;
-        add.u32 %r14, %r10, %r14;
-        cvt.u64.u32 %rd5, %r1;
-        shl.b64 %rd5, %rd5, 3;
-        and.b64 %rd5, %rd5, -16;
-        add.s64 %rd5, %rd1, %rd5;
-        cp.async.cg.shared.global [%r14], [%rd5], 16;
-        cp.async.wait_all;
-        $ bar.sync 0;
-        xor.b32 %r15, %r14, 16;
-        ld.shared.u32 %r20, [%r15];",
-    );
-}
-
-#[test]
 fn an_mbarrier_tells_of_copies_and_of_what_came_before() {
     let body = |before: &str, after: &str| {
         format!(

@@ -252,7 +252,7 @@ impl Team {
                 match self.blocks[rank].run(worker, &mut self.cluster, run_warp)? {
                     Outcome::Done => {
                         let over = self.cluster.transfers.exit(rank);
-                        let over = over.and_then(|()| worker.check_visits(&self.cluster, rank));
+                        let over = over.and_then(|()| worker.check_exit(&self.cluster, rank));
                         over.map_err(|failure| self.failed(worker, &failure))?
                     }
                     Outcome::Paused => paused = true,

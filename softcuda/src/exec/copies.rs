@@ -6,13 +6,12 @@
 //! some moment in between: the source must stay as it is.
 
 use crate::fault::FaultKind;
-use crate::lower::op::{CpAsync, NONE, Order};
+use crate::lower::op::{CpAsync, NONE};
 use crate::memory::{DEFINED, load_bytes};
 
 use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
 use super::banks::{parts, wavefronts};
 use super::block::next;
-use super::races::{Act, Touch};
 use super::registers::{LANES, Lanes32, Lanes64};
 use super::shared::in_flight;
 use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, Warp, Worker};
@@ -21,15 +20,15 @@ use super::traffic::Kind;
 /// A `cp.async` that some lanes have not waited for.
 pub(super) struct PendingCopy {
     /// Lanes whose copy is not delivered.
-    lanes: u32,
+    pub(super) lanes: u32,
     /// Those of them that an mbarrier tells of.
     told: u32,
-    to: Lanes64,
-    from: Lanes64,
+    pub(super) to: Lanes64,
+    pub(super) from: Lanes64,
     /// Bytes to copy; the rest up to `size` becomes 0.
-    bytes: [u8; LANES],
-    size: usize,
-    site: u32,
+    pub(super) bytes: [u8; LANES],
+    pub(super) size: usize,
+    pub(super) site: u32,
     /// Groups that each lane had committed when it issued the copy: the number of its group.
     group: Lanes32,
     /// What was read before anything waited: bytes and their states, by lane.
@@ -41,6 +40,14 @@ const MAX_SIZE: usize = 16;
 
 /// Bytes of one lane, or their states.
 type Part = [u8; MAX_SIZE];
+
+impl PendingCopy {
+    /// Those of the lanes that copy all of their bytes.
+    pub(super) fn full(&self, lanes: u32) -> u32 {
+        let full = lanes_of(lanes).filter(|&lane| usize::from(self.bytes[lane]) == self.size);
+        full.fold(0, |lanes, lane| lanes | 1 << lane)
+    }
+}
 
 /// The asynchronous copies of a warp.
 #[derive(Default)]
@@ -105,7 +112,10 @@ impl Worker<'_> {
         let passes = if run { parts(mask, size) } else { wavefronts(&to, mask, size) };
         self.count_shared(passes, mask, size, true);
         let (group, site) = (warp.copies.committed, copy.from.site);
-        warp.copies.pending.push(PendingCopy { lanes: mask, told: 0, to, from, bytes, size, site, group, read: None });
+        let copy = PendingCopy { lanes: mask, told: 0, to, from, bytes, size, site, group, read: None };
+        let taken = self.take_off_copy(shared, warp, &copy);
+        warp.copies.pending.push(copy);
+        taken?;
         let seed = self.launch.config.seed;
         if seed == 0 { Ok(()) } else { self.read_ahead(warp, seed ^ warp.steps << 32 ^ from[first_lane(mask)]) }
     }
@@ -216,7 +226,7 @@ impl Worker<'_> {
             };
             if due != 0 {
                 self.deliver(shared, copy, due)?;
-                self.race_copy(shared, warp, copy, due & !copy.told)?;
+                self.land_copy(shared, warp, copy, due & !copy.told);
                 copy.lanes &= !due;
             }
         }
@@ -225,39 +235,16 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Lanes let an mbarrier tell of their copies: for the race detector these read and write now,
-    /// before the arrival, whenever they are delivered.
-    pub(super) fn tell_copies(&mut self, shared: &Shared, warp: &mut Warp, mask: u32) -> Step {
-        if self.launch.races.is_none() {
-            return Ok(());
-        }
+    /// Lanes let an mbarrier tell of their copies: for the race detector these end now, before the
+    /// arrival, whenever they are delivered.
+    pub(super) fn tell_copies(&mut self, shared: &Shared, warp: &mut Warp, mask: u32) {
         let mut all = std::mem::take(&mut warp.copies);
-        let result = all.pending.iter_mut().try_for_each(|copy| {
+        for copy in &mut all.pending {
             let new = copy.lanes & mask & !copy.told;
             copy.told |= new;
-            self.race_copy(shared, warp, copy, new)
-        });
+            self.land_copy(shared, warp, copy, new);
+        }
         warp.copies = all;
-        result
-    }
-
-    /// For the race detector a copy reads and writes when it is delivered, by the thread that waits.
-    fn race_copy(&mut self, shared: &Shared, warp: &mut Warp, copy: &PendingCopy, due: u32) -> Step {
-        let touch = |act| Touch { act, strong: false, order: Order::RELAXED, site: copy.site };
-        let full = lanes_of(due).filter(|&lane| usize::from(copy.bytes[lane]) == copy.size);
-        let full = full.fold(0, |lanes, lane| lanes | 1 << lane);
-        if full != 0 {
-            self.race_global(shared, warp, &copy.from, full, copy.size, touch(Act::Read))?;
-        }
-        for lane in lanes_of(due & !full).filter(|&lane| copy.bytes[lane] != 0) {
-            let bytes = usize::from(copy.bytes[lane]);
-            self.race_global(shared, warp, &copy.from, 1 << lane, bytes, touch(Act::Read))?;
-        }
-        if due != 0 {
-            self.race_shared(shared, shared, warp, &copy.to, due, copy.size, touch(Act::Write))
-        } else {
-            Ok(())
-        }
     }
 
     fn deliver(&mut self, shared: &mut Shared, copy: &PendingCopy, due: u32) -> Step {

@@ -49,7 +49,10 @@ fn communicates(entry: &Entry) -> bool {
 pub(super) fn races(entry: &Entry, shape: &LaunchShape, config: &Config) -> Option<Races> {
     let product = |dims: [u32; 3]| dims.iter().map(|&n| u64::from(n)).product::<u64>();
     let (blocks, threads) = (product(shape.grid), product(shape.block) as u32);
-    (config.races && blocks * u64::from(threads) > 1).then(|| Races::new(blocks, threads, communicates(entry)))
+    (config.races && blocks * u64::from(threads) > 1).then(|| {
+        let copies = entry.code.iter().any(|inst| matches!(inst.op, Op::BulkCopy(_) | Op::StoreAsync(_)));
+        Races::new(blocks, threads, (communicates(entry), copies))
+    })
 }
 
 /// Blocks that fit on a multiprocessor at once, as far as threads and shared memory go: how many

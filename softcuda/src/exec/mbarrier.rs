@@ -12,13 +12,28 @@ use super::SHARED_WINDOW;
 use super::access::{addresses, lanes_of, misaligned};
 use super::cluster::Cluster;
 use super::engine::POLLS;
-use super::races::Told;
+use super::races::{Act, Flight, Told};
 use super::registers::Lanes64;
 use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, Warp, Worker};
-use super::transfers::{Done, Issuer, Source, Transfer};
+use super::transfers::{Done, Issuer, Place, Source, Transfer};
 
 /// Arrivals, and bytes, that an object can count.
 const LIMIT: i64 = (1 << 20) - 1;
+
+/// Bytes that arrived at an object.
+#[derive(Clone, Debug)]
+pub(super) struct Delivery {
+    /// The phase that they arrived with.
+    pub(super) phase: u64,
+    /// Where they are, and what their states become once somebody waited.
+    pub(super) start: usize,
+    pub(super) states: Vec<u8>,
+    /// What the copy read and did.
+    pub(super) source: Option<Place>,
+    pub(super) act: Act,
+    pub(super) site: u32,
+    pub(super) issuer: Issuer,
+}
 
 /// An `mbarrier` object.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +45,8 @@ pub(super) struct Object {
     pending: u32,
     /// Bytes expected and not arrived.
     bytes: i64,
-    /// What arrived with a phase, and nobody waited for yet: the phase, where, and the states its
-    /// bytes will have.
-    delivered: Vec<(u64, usize, Vec<u8>)>,
+    /// What arrived and nobody waited for yet.
+    delivered: Vec<Delivery>,
     /// Whether a thread found the phase incomplete.
     polled: bool,
     /// What those that arrive tell those that wait, for the race detector.
@@ -66,6 +80,11 @@ impl Object {
         Ok(state)
     }
 
+    /// Who issued a copy that arrived and that nobody waited for.
+    pub(super) fn unobserved(&self) -> Option<Issuer> {
+        self.delivered.first().map(|delivery| delivery.issuer)
+    }
+
     fn transact(&mut self, bytes: i64) -> Result<(), String> {
         self.bytes += bytes;
         if self.bytes.abs() > LIMIT {
@@ -87,12 +106,11 @@ impl Object {
 }
 
 impl Shared {
-    /// Bytes arrive for an object; `delivered` says where, and what their state becomes once
-    /// somebody waited.
-    pub(super) fn complete(&mut self, at: u64, bytes: usize, delivered: (usize, Vec<u8>)) -> Result<(), String> {
+    /// Bytes arrive for an object, with its present phase.
+    pub(super) fn complete(&mut self, at: u64, delivery: Delivery) -> Result<(), String> {
         let object = self.mbarriers.get_mut(&at).ok_or_else(|| missing(at))?;
-        object.delivered.push((object.phase, delivered.0, delivered.1));
-        object.transact(-(bytes as i64))?;
+        object.transact(-(delivery.states.len() as i64))?;
+        object.delivered.push(Delivery { phase: object.phase, ..delivery });
         object.settle();
         Ok(())
     }
@@ -104,20 +122,30 @@ impl Shared {
     }
 
     /// Whether the phase that a thread waits for is complete. What arrived with it is usable then.
-    fn wait(&mut self, at: u64, parity: bool, value: u64) -> Result<bool, String> {
+    fn wait(&mut self, at: u64, parity: bool, value: u64) -> Result<(bool, Vec<Delivery>), String> {
         let object = self.mbarriers.get_mut(&at).ok_or_else(|| missing(at))?;
         let complete = if parity { object.phase & 1 != value & 1 } else { object.phase as u32 != (value >> 32) as u32 };
         object.polled |= !complete;
-        if complete {
-            let phase = object.phase;
-            let (usable, rest) = std::mem::take(&mut object.delivered).into_iter().partition(|part| part.0 < phase);
-            object.delivered = rest;
-            let usable: Vec<(u64, usize, Vec<u8>)> = usable;
-            for (_, start, states) in usable {
-                self.state[start..start + states.len()].copy_from_slice(&states);
-            }
+        if !complete || object.delivered.is_empty() {
+            return Ok((complete, Vec::new()));
         }
-        Ok(complete)
+        let phase = object.phase;
+        let (usable, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut object.delivered).into_iter().partition(|part| part.phase < phase);
+        object.delivered = rest;
+        for Delivery { start, states, .. } in &usable {
+            self.state[*start..start + states.len()].copy_from_slice(states);
+        }
+        Ok((true, usable))
+    }
+
+    /// A transfer must find its object.
+    pub(super) fn must_have_object(&self, at: u64, lane: usize) -> Step {
+        if self.mbarriers.contains_key(&at) {
+            return Ok(());
+        }
+        let detail = format!("there is no mbarrier at offset {at:#x} of shared memory");
+        Err(Problem::new(FaultKind::BadMbarrier, lane, at, detail))
     }
 
     fn initialise(&mut self, at: u64, count: u32) -> Result<(), String> {
@@ -171,6 +199,26 @@ impl Cluster {
 }
 
 impl Worker<'_> {
+    /// A thread waited for what arrived at an object: all who do know that it is there.
+    fn land_deliveries(&mut self, cluster: &mut Cluster, rank: usize, object: u64, usable: &[Delivery]) {
+        if usable.is_empty() || self.launch.races.is_none() {
+            return;
+        }
+        let race = &mut cluster.blocks[rank].race;
+        let (uid, clock) = (race.agent(object), race.agent_clock());
+        for delivery in usable {
+            let Delivery { start, site, act, .. } = *delivery;
+            let flight = |act| Flight { uid, act, site, bytes: delivery.states.len() };
+            let target = (Place::Shared(rank, start as u64), act);
+            for (place, act) in delivery.source.map(|place| (place, Act::Read)).into_iter().chain([target]) {
+                self.land(&cluster.blocks, rank, place, flight(act), clock);
+            }
+        }
+        if let Some(object) = cluster.blocks[rank].mbarriers.get_mut(&object) {
+            object.told.observe(uid, clock);
+        }
+    }
+
     /// An operation on `mbarrier` objects. Returns whether the warp should make room for others.
     #[inline(never)]
     pub(super) fn mbarrier(
@@ -185,7 +233,7 @@ impl Worker<'_> {
         let mut complete = 0;
         let watched = self.launch.races.is_some();
         if let MbarrierOp::CopiesArrive { .. } = op.f {
-            self.tell_copies(cluster.own(), warp, mask)?;
+            self.tell_copies(cluster.own(), warp, mask);
         }
         for lane in lanes_of(mask) {
             let (rank, offset) = cluster.object(&op.at, &at, lane)?;
@@ -236,10 +284,11 @@ impl Worker<'_> {
                     let low =
                         if parity || warp.r.defined(op.a) >> lane & 1 == 0 { operand(warp, op.a, lane)? } else { 0 };
                     let value = if parity { u64::from(low) } else { warp.r.get64(op.a)[lane] };
-                    let done = shared.wait(offset, parity, value).map_err(wrong)?;
+                    let (done, usable) = shared.wait(offset, parity, value).map_err(wrong)?;
+                    self.land_deliveries(cluster, rank, offset, &usable);
                     complete |= u32::from(done) << lane;
                     if done {
-                        let told = shared.mbarriers[&offset].told.news();
+                        let told = cluster.blocks[rank].mbarriers[&offset].told.news();
                         told.learn(&cluster.own().race, &mut warp.race, 1 << lane, op.relaxed);
                     }
                     continue;

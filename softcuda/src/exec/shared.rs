@@ -9,6 +9,11 @@ use super::registers::Lanes64;
 use super::state::{BUSY, MBARRIER, PENDING, Problem, Shared, Step, WRITTEN, Warp, Worker};
 
 impl Shared {
+    /// `fence.proxy.async`: what was written before may be read by asynchronous copies.
+    pub(super) fn fence_proxy(&mut self) {
+        self.state.iter_mut().for_each(|state| *state &= !WRITTEN);
+    }
+
     /// Checks that lanes may touch shared memory, and counts the request. Returns the whole range
     /// if the lanes are contiguous.
     #[inline(always)]

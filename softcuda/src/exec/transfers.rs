@@ -13,14 +13,16 @@ use crate::ptx::Space;
 
 use super::access::{addresses, lanes_of, misaligned};
 use super::cluster::Cluster;
+use super::mbarrier::Delivery;
+use super::races::{Act, Flight};
 use super::registers::LANES;
 use super::staging::gather;
 use super::state::{BUSY, PENDING, Problem, READING, REDUCING, Shared, Step, WRITTEN, Warp, Worker};
 use super::traffic::Kind;
 
-/// Where a transfer writes.
-#[derive(Clone, Copy)]
-enum Target {
+/// Where a transfer reads or writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
     Global(u64),
     /// Rank of the block and offset.
     Shared(usize, u64),
@@ -47,7 +49,7 @@ pub(super) enum Done {
 }
 
 /// Who issued a transfer.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Issuer {
     pub(super) rank: usize,
     pub(super) warp: u32,
@@ -58,7 +60,7 @@ pub(super) struct Issuer {
 /// A transfer that is not complete.
 pub(super) struct Transfer {
     from: Source,
-    to: Option<Target>,
+    to: Option<Place>,
     bytes: usize,
     site: u32,
     reduce: Option<Box<Atom>>,
@@ -74,10 +76,23 @@ impl Transfer {
         Transfer { from, to: None, bytes: 0, site: 0, reduce: None, done, issuer, serial: 0 }
     }
 
+    /// Where it reads, if it still does.
+    fn source(&self) -> Option<Place> {
+        match self.from {
+            Source::Global(address) => Some(Place::Global(address)),
+            Source::Shared(rank, offset) => Some(Place::Shared(rank, offset)),
+            _ => None,
+        }
+    }
+
+    fn act(&self) -> Act {
+        if self.reduce.is_some() { Act::Update } else { Act::Write }
+    }
+
     /// Whether it still needs the shared memory of a block.
     fn needs(&self, rank: usize) -> bool {
         matches!(self.from, Source::Shared(from, _) if from == rank)
-            || matches!(self.to, Some(Target::Shared(to, _)) if to == rank)
+            || matches!(self.to, Some(Place::Shared(to, _)) if to == rank)
     }
 
     /// Whether it was issued by a thread into a group that comes before others.
@@ -121,10 +136,14 @@ impl Transfers {
 
     /// A transfer completes that nobody waits for.
     pub(super) fn completes(&mut self, transfer: &Transfer) {
-        if let (Source::Shared(rank, offset), Done::Group(_)) = (&transfer.from, transfer.done) {
-            let from = Source::Shared(*rank, *offset);
-            self.unknown
-                .push(Transfer { bytes: transfer.bytes, ..Transfer::new(from, transfer.done, transfer.issuer) });
+        if let Done::Group(_) = transfer.done {
+            let from = match transfer.from {
+                Source::Shared(rank, offset) => Source::Shared(rank, offset),
+                _ => Source::Bytes(Vec::new()),
+            };
+            let (to, bytes, site, reduce) = (transfer.to, transfer.bytes, transfer.site, transfer.reduce.clone());
+            let known = Transfer::new(from, transfer.done, transfer.issuer);
+            self.unknown.push(Transfer { to, bytes, site, reduce, ..known });
         }
     }
 
@@ -216,6 +235,7 @@ impl Worker<'_> {
             }
         }
         cluster.transfers.begin();
+        let act = if op.reduce.is_some() { Act::Update } else { Act::Write };
         for lane in lanes_of(mask) {
             let bytes = warp.r.get32(op.size)[lane] as usize;
             let (to, from) = (to[lane], from[lane]);
@@ -271,12 +291,18 @@ impl Worker<'_> {
                         return Err(Problem::new(FaultKind::Uninitialised, lane, to, detail));
                     }
                 }
+                let (thread, site) = ((cluster.own(), &*warp, lane), op.from.site);
+                let flight = |act| Flight { uid: warp.race.uid + lane as u64, act, site, bytes };
+                if let Some((rank, offset)) = source {
+                    self.take_off(&cluster.blocks, thread, Place::Shared(rank, offset), flight(Act::Read))?;
+                }
+                self.take_off(&cluster.blocks, thread, Place::Global(to), flight(act))?;
                 self.counters.global_write_requests += 1;
                 self.counters.global_write_bytes += bytes as u64;
                 self.counters.global_write_sectors += (to + bytes as u64).div_ceil(32) - to / 32;
                 let kind = if op.reduce.is_some() { Kind::Atomic } else { Kind::Write };
                 self.trace_ranges(kind, std::iter::once((to, bytes as u64)));
-                cluster.transfers.issue(transfer(Target::Global(to), Done::Group(warp.bulk_groups[lane])));
+                cluster.transfers.issue(transfer(Place::Global(to), Done::Group(warp.bulk_groups[lane])));
                 continue;
             };
             let (rank, offset) = cluster.place(to, lane, "bulk copy")?;
@@ -291,10 +317,16 @@ impl Worker<'_> {
                 if rank != cluster.me {
                     cluster.place(((rank as u64 + 1) << super::cluster::RANK_SHIFT) + offset, lane, "bulk copy")?;
                 }
+                self.must_have_begun(&cluster.blocks[rank], cluster.own(), warp, 1 << lane, "bulk copy")?;
                 let shared = &mut cluster.blocks[rank];
                 shared.must_have_object(object, lane)?;
                 shared.reserve(offset, bytes, lane, Some(&op.reduce.clone().map(Box::new)))?;
-                cluster.transfers.issue(transfer(Target::Shared(rank, offset), Done::Mbarrier(rank, object)));
+                let (thread, site) = ((cluster.own(), &*warp, lane), op.from.site);
+                let flight = |act| Flight { uid: cluster.blocks[rank].race.agent(object), act, site, bytes };
+                let from = source.map_or(Place::Global(from), |(rank, offset)| Place::Shared(rank, offset));
+                self.take_off(&cluster.blocks, thread, from, flight(Act::Read))?;
+                self.take_off(&cluster.blocks, thread, Place::Shared(rank, offset), flight(act))?;
+                cluster.transfers.issue(transfer(Place::Shared(rank, offset), Done::Mbarrier(rank, object)));
             }
         }
         Ok(())
@@ -333,13 +365,18 @@ impl Worker<'_> {
                 let detail = format!("asynchronous store to block {rank} that signals an mbarrier of block {home}");
                 return Err(Problem::new(FaultKind::BadMbarrier, lane, to[lane], detail));
             }
+            self.must_have_begun(&cluster.blocks[rank], cluster.own(), warp, 1 << lane, "asynchronous store")?;
             let shared = &mut cluster.blocks[rank];
             shared.must_have_object(object, lane)?;
             shared.reserve(offset, bytes, lane, Some(&reduce))?;
+            let act = if reduce.is_some() { Act::Update } else { Act::Write };
+            let flight = Flight { uid: shared.race.agent(object), act, site: op.to.site, bytes };
+            let thread = (cluster.own(), &*warp, lane);
+            self.take_off(&cluster.blocks, thread, Place::Shared(rank, offset), flight)?;
             let data = self.staging.bytes[lane * bytes..(lane + 1) * bytes].to_vec();
             let issuer = Issuer { rank: cluster.me, warp: warp.index, lane, pc };
             let done = Done::Mbarrier(rank, object);
-            let to = Some(Target::Shared(rank, offset));
+            let to = Some(Place::Shared(rank, offset));
             let (from, reduce) = (Source::Bytes(data), reduce.clone());
             cluster.transfers.issue(Transfer { from, to, bytes, site: 0, reduce, done, issuer, serial: 0 });
         }
@@ -365,14 +402,30 @@ impl Worker<'_> {
         for lane in lanes_of(mask) {
             let before = warp.bulk_groups[lane].saturating_sub(pending);
             let who = (cluster.me, warp.index, lane);
-            let (known, unknown) = std::mem::take(&mut cluster.transfers.unknown)
+            let clock = warp.race.clock(&cluster.own().race, lane);
+            let flight = |act, transfer: &Transfer| {
+                let uid = warp.race.uid + lane as u64;
+                Flight { uid, act, site: transfer.site, bytes: transfer.bytes }
+            };
+            let over = |worker: &mut Self, cluster: &Cluster, transfer: &Transfer| {
+                let target = transfer.to.filter(|_| !reads).map(|place| (place, transfer.act()));
+                for (place, act) in transfer.source().map(|place| (place, Act::Read)).into_iter().chain(target) {
+                    worker.land(&cluster.blocks, cluster.me, place, flight(act, transfer), clock);
+                }
+            };
+            let (mut known, unknown): (Vec<_>, Vec<_>) = std::mem::take(&mut cluster.transfers.unknown)
                 .into_iter()
                 .partition(|transfer| transfer.in_group(who, before));
             cluster.transfers.unknown = unknown;
+            known.iter().for_each(|transfer| over(self, cluster, transfer));
             cluster.release_sources(&known);
             if reads {
+                // What they write is still not known.
+                known.iter_mut().for_each(|transfer| transfer.from = Source::Bytes(Vec::new()));
+                cluster.transfers.unknown.append(&mut known);
                 let mut transfers = std::mem::take(&mut cluster.transfers.pending);
                 for transfer in transfers.iter_mut().filter(|transfer| transfer.in_group(who, before)) {
+                    over(self, cluster, transfer);
                     if let Source::Shared(rank, offset) = transfer.from {
                         let at = offset as usize;
                         let bytes = cluster.blocks[rank].bytes[at..at + transfer.bytes].to_vec();
@@ -384,6 +437,7 @@ impl Worker<'_> {
                 cluster.mark_sources();
             } else {
                 for transfer in cluster.transfers.take_if(|transfer| transfer.in_group(who, before)) {
+                    over(self, cluster, &transfer);
                     self.complete(cluster, transfer)?;
                 }
             }
@@ -393,6 +447,7 @@ impl Worker<'_> {
 
     /// Carries a transfer out.
     pub(super) fn complete(&mut self, cluster: &mut Cluster, transfer: Transfer) -> Result<(), Failure> {
+        let (source, act) = (transfer.source(), transfer.act());
         let Transfer { from, to, bytes, site, reduce, done, issuer, .. } = transfer;
         let failed = |problem| (problem, issuer);
         self.progress += 1;
@@ -425,7 +480,7 @@ impl Worker<'_> {
         };
         match to {
             None => {}
-            Some(Target::Shared(rank, offset)) => {
+            Some(Place::Shared(rank, offset)) => {
                 let range = offset as usize..offset as usize + bytes;
                 if let Some(atom) = &reduce {
                     self.reduce_shared(&mut cluster.blocks[rank], atom, offset, &data, issuer.lane).map_err(failed)?;
@@ -437,7 +492,7 @@ impl Worker<'_> {
                     cluster.blocks[rank].bytes[range].copy_from_slice(&data);
                 }
             }
-            Some(Target::Global(address)) => match &reduce {
+            Some(Place::Global(address)) => match &reduce {
                 Some(atom) => {
                     let size = usize::from(atom.at.size);
                     for (index, element) in data.chunks_exact(size).enumerate() {
@@ -463,7 +518,8 @@ impl Worker<'_> {
         if let Done::Mbarrier(rank, object) = done {
             let shared = &mut cluster.blocks[rank];
             let result = match to {
-                Some(Target::Shared(_, offset)) => shared.complete(object, bytes, (offset as usize, states)),
+                Some(Place::Shared(_, offset)) => shared
+                    .complete(object, Delivery { phase: 0, start: offset as usize, states, source, act, site, issuer }),
                 _ => shared.copies_arrived(object),
             };
             result.map_err(|detail| failed(Problem::new(FaultKind::BadMbarrier, issuer.lane, object, detail)))?;
@@ -493,7 +549,7 @@ fn number(bytes: &[u8]) -> u64 {
 impl Transfer {
     /// Whether it writes any byte of a range of a block's shared memory.
     fn writes(&self, rank: usize, range: &std::ops::Range<usize>) -> bool {
-        let Some(Target::Shared(to, offset)) = self.to else { return false };
+        let Some(Place::Shared(to, offset)) = self.to else { return false };
         to == rank && (offset as usize) < range.end && range.start < offset as usize + self.bytes
     }
 
@@ -534,21 +590,5 @@ impl Cluster {
                 self.blocks[rank].state[range].iter_mut().for_each(|state| *state |= READING);
             }
         }
-    }
-}
-
-impl Shared {
-    /// A transfer must find its object.
-    fn must_have_object(&self, at: u64, lane: usize) -> Step {
-        if self.mbarriers.contains_key(&at) {
-            return Ok(());
-        }
-        let detail = format!("there is no mbarrier at offset {at:#x} of shared memory");
-        Err(Problem::new(FaultKind::BadMbarrier, lane, at, detail))
-    }
-
-    /// `fence.proxy.async`: what was written before may be read by asynchronous copies.
-    pub(super) fn fence_proxy(&mut self) {
-        self.state.iter_mut().for_each(|state| *state &= !WRITTEN);
     }
 }

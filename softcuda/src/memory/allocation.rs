@@ -113,7 +113,7 @@ impl Parts {
         let writes = (regions + (size >> REGION_SHIFT) + 1).next_multiple_of(8);
         let granules = size.div_ceil(GRANULE);
         let (reads, sites) = (writes + 8 * granules, writes + 16 * granules);
-        Parts { regions, writes, reads, sites, end: sites + 4 * granules }
+        Parts { regions, writes, reads, sites, end: sites + 4 * granules.next_multiple_of(4) }
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct Window {
     /// Cells of the race detector, see [`GRANULE`].
     pub(crate) writes: *const AtomicU64,
     pub(crate) reads: *const AtomicU64,
-    /// Those of all writes, then those of all reads.
+    /// Those of all writes, in whole fours, then those of all reads.
     pub(crate) sites: *const AtomicU16,
     pub(crate) read_only: bool,
 }

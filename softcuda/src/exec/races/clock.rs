@@ -8,19 +8,21 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use crate::lower::op::Scope;
 
-use super::cell::{GRANULE, View};
+use super::cell::GRANULE;
 use super::peers::Visits;
 use super::table::Table;
+use super::view::View;
 use super::{Act, LANES, Touch, includes, number_threads};
 
 /// Bits of a clock below the generation.
 const STEP_BITS: u32 = 11;
 const LAST_STEP: u32 = (1 << STEP_BITS) - 1;
-const LAST_GENERATION: u32 = (1 << 11) - 1;
+/// One less than would fit: the last clocks of all are never anybody's.
+const LAST_GENERATION: u32 = (1 << 11) - 2;
 
 /// Clocks that somebody knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,13 @@ pub(in super::super) struct Knowledge {
 }
 
 impl Knowledge {
+    /// The clock of one thread.
+    fn of_one(uid: u64, clock: u32) -> Knowledge {
+        let (lane, mut clocks) = (uid as usize % LANES, [0; LANES]);
+        clocks[lane] = clock;
+        Knowledge { blocks: BTreeMap::new(), warps: BTreeMap::from([(uid - lane as u64, clocks)]) }
+    }
+
     fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.warps.is_empty()
     }
@@ -148,6 +157,8 @@ pub(in super::super) struct BlockClock {
     gathered: (Known, Known),
     /// What was fenced before the last barrier.
     fenced: Known,
+    /// The last clock of its copies.
+    agents: u32,
     /// What its threads knew when they exited.
     pub(super) parted: Known,
     /// Accesses of other blocks to its shared memory.
@@ -158,7 +169,8 @@ pub(in super::super) struct BlockClock {
     /// Flags in shared memory.
     pub(super) flags: RefCell<Flags>,
     cells: Box<[AtomicU64]>,
-    marks: Box<[AtomicU16]>,
+    /// Four in each.
+    marks: Box<[AtomicU64]>,
     table: Table,
 }
 
@@ -172,6 +184,7 @@ impl BlockClock {
             common: None,
             gathered: (None, None),
             fenced: None,
+            agents: 0,
             parted: None,
             visits: RefCell::default(),
             arrived: Default::default(),
@@ -198,7 +211,7 @@ impl BlockClock {
             fresh.cells.iter_mut().for_each(|cell| *cell.get_mut() = 0);
         } else {
             fresh.cells = (0..2 * granules).map(|_| AtomicU64::new(0)).collect();
-            fresh.marks = (0..2 * granules).map(|_| AtomicU16::new(0)).collect();
+            fresh.marks = (0..2 * granules.div_ceil(4)).map(|_| AtomicU64::new(0)).collect();
         }
         fresh.table.clear();
         *self = fresh;
@@ -221,7 +234,8 @@ impl BlockClock {
         let (writes, reads) = self.cells.split_at(self.cells.len() / 2);
         let (write_marks, read_marks) = self.marks.split_at(self.marks.len() / 2);
         // What earlier blocks left there was cleared.
-        let (cells, marks) = ((writes.as_ptr(), reads.as_ptr()), (write_marks.as_ptr(), read_marks.as_ptr()));
+        let (cells, marks) =
+            ((writes.as_ptr(), reads.as_ptr()), (write_marks.as_ptr().cast(), read_marks.as_ptr().cast()));
         View::new(cells, marks, &self.table, 0, 1)
     }
 
@@ -229,6 +243,24 @@ impl BlockClock {
     pub(super) fn has(&self, uid: u64, stands_for_several: bool) -> bool {
         let starts = self.past.iter().chain([&self.uid]);
         !stands_for_several && starts.into_iter().any(|&start| uid.wrapping_sub(start) < self.threads)
+    }
+
+    /// Which of the block's threads a number is, or was, of.
+    pub(super) fn index_of(&self, uid: u64) -> Option<u64> {
+        let starts = self.past.iter().chain([&self.uid]);
+        starts.map(|&start| uid.wrapping_sub(start)).find(|&index| index < self.threads)
+    }
+
+    /// The number of what an object's copies read and write.
+    pub(in super::super) fn agent(&self, object: u64) -> u64 {
+        (self.uid + self.threads).saturating_sub(LANES as u64) + object / 8 % LANES as u64
+    }
+
+    /// A new clock for such an agent: somebody waits for its copies.
+    pub(in super::super) fn agent_clock(&mut self) -> u32 {
+        let next = self.agents.max(self.generation << STEP_BITS) + 1;
+        self.agents = next.min(self.last() - 1);
+        self.agents
     }
 
     /// The last clock that all of the block know of each other.
@@ -273,6 +305,7 @@ impl BlockClock {
             self.past.push(self.uid);
             self.uid = number_threads(self.threads);
             self.generation = 0;
+            self.agents = 0;
         }
         self.generation += 1;
     }
@@ -314,6 +347,8 @@ impl BlockClock {
 pub(in super::super) struct Told {
     arrived: Knowledge,
     complete: Known,
+    /// Of copies that arrived at an object, and that somebody waited for.
+    copies: Known,
 }
 
 impl Told {
@@ -343,18 +378,28 @@ impl Told {
         self.arrived.join(told);
     }
 
+    /// The copies of a phase are known to be complete.
+    pub(in super::super) fn observe(&mut self, agent: u64, clock: u32) {
+        learn(&mut self.copies, &Arc::new(Knowledge::of_one(agent, clock)));
+    }
+
     /// What those learn that wait now.
     pub(in super::super) fn news(&self) -> Told {
-        Told { arrived: Knowledge::default(), complete: self.complete.clone() }
+        Told { arrived: Knowledge::default(), complete: self.complete.clone(), copies: self.copies.clone() }
     }
 
     /// Lanes have waited.
     pub(in super::super) fn learn(&self, block: &BlockClock, warp: &mut WarpClock, lanes: u32, relaxed: bool) {
-        let Some(told) = self.complete.as_ref().filter(|told| lanes != 0 && !told.is_empty()) else { return };
+        let complete = self.complete.as_ref().filter(|told| !told.is_empty());
+        if lanes == 0 || (complete.is_none() && self.copies.is_none()) {
+            return;
+        }
         warp.catch_up(block);
         // Only a fence makes known what a relaxed wait saw.
         let known = if relaxed { &mut warp.seen_near } else { &mut warp.known };
-        super::lanes_of(lanes).for_each(|lane| learn(&mut known[lane], told));
+        for told in complete.into_iter().chain(&self.copies) {
+            super::lanes_of(lanes).for_each(|lane| learn(&mut known[lane], told));
+        }
         warp.plain = false;
     }
 }
@@ -364,7 +409,7 @@ pub(in super::super) struct WarpClock {
     /// Index of the warp in its block.
     index: u64,
     /// The number of its first lane.
-    pub(super) uid: u64,
+    pub(in super::super) uid: u64,
     /// The block's generation that the rest is about; in a later one it is void.
     generation: u32,
     steps: [u32; LANES],
@@ -418,7 +463,7 @@ impl WarpClock {
         self.even.then_some(block.generation << STEP_BITS | self.steps[0])
     }
 
-    pub(super) fn clock(&self, block: &BlockClock, lane: usize) -> u32 {
+    pub(in super::super) fn clock(&self, block: &BlockClock, lane: usize) -> u32 {
         block.generation << STEP_BITS | self.steps[lane]
     }
 

@@ -7,7 +7,8 @@
 //! a block, `bar.warp.sync`, and release and acquire patterns, made of strong accesses and fences, whose
 //! scopes include each other. Shuffles, votes and the lockstep of a warp order nothing.
 //!
-//! The shared memory of a block is there while the block is: [`peers`] looks at that.
+//! The shared memory of a block is there while the block is: [`peers`] looks at that. What asynchronous
+//! copies touch is in [`flight`] until somebody waits for them.
 //!
 //! Four deliberate tolerances. Operations on `mbarrier` objects order across blocks whatever their scope
 //! is: much code leaves it out, which means `.cta`. A fence before a barrier of the block counts for the
@@ -18,9 +19,11 @@
 
 mod cell;
 mod clock;
+mod flight;
 mod peers;
 mod report;
 mod table;
+mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -31,9 +34,11 @@ use super::access::{consecutive, contiguous, first_lane, lanes_of};
 use super::registers::{LANES, Lanes64};
 use super::state::{Shared, Step, Warp, Worker};
 
-use cell::{Conflict, GRANULE, Piece, View};
+use cell::{Conflict, GRANULE, Piece};
 pub(super) use clock::{BlockClock, Flags, Told, WarpClock};
+pub(super) use flight::Flight;
 use table::Table;
+use view::View;
 
 /// Numbers of threads, never used twice. A cell with a number below those of a launch is of an
 /// earlier launch, which the order of streams puts before this one.
@@ -48,7 +53,7 @@ fn number_threads(count: u64) -> u64 {
 pub(super) struct Races {
     /// The number of the first thread.
     first: u64,
-    /// Numbers that each block takes.
+    /// Numbers that each block takes: those of its threads, and a warp more for what copies on its own.
     per_block: u64,
     /// Whether blocks look at what others write: only then can one be ordered after another.
     pub(super) communicates: bool,
@@ -56,8 +61,9 @@ pub(super) struct Races {
 }
 
 impl Races {
-    pub(super) fn new(blocks: u64, threads: u32, communicates: bool) -> Races {
-        let per_block = u64::from(threads).next_multiple_of(LANES as u64);
+    pub(super) fn new(blocks: u64, threads: u32, (communicates, copies): (bool, bool)) -> Races {
+        let agents = if copies { LANES as u64 } else { 0 };
+        let per_block = u64::from(threads).next_multiple_of(LANES as u64) + agents;
         let first = number_threads(blocks.saturating_mul(per_block));
         Races { first, per_block, communicates, table: Table::new(64) }
     }
@@ -71,8 +77,8 @@ impl Races {
     #[inline(always)]
     fn view(&self, window: &Window) -> View<'_> {
         let granules = (window.size as usize).div_ceil(GRANULE);
-        // SAFETY: the marks of the reads follow on those of the writes, one for each granule.
-        let marks = (window.sites, unsafe { window.sites.add(granules) });
+        // SAFETY: the marks of the reads follow on those of the writes, of which there are whole fours.
+        let marks = (window.sites, unsafe { window.sites.add(granules.next_multiple_of(4)) });
         View::new((window.writes, window.reads), marks, &self.table, window.base, self.first)
     }
 }
@@ -93,11 +99,13 @@ pub(super) struct Touch {
     pub(super) strong: bool,
     pub(super) order: Order,
     pub(super) site: u32,
+    /// It goes on until somebody waits for it.
+    pub(super) flight: bool,
 }
 
 impl Touch {
     pub(super) fn of(access: &Access, act: Act) -> Touch {
-        Touch { act, strong: access.strong, order: access.order, site: access.site }
+        Touch { act, strong: access.strong, order: access.order, site: access.site, flight: false }
     }
 
     /// Whether it is strong for the threads of its block only.
@@ -130,7 +138,7 @@ impl Worker<'_> {
                 return self.synchronise(shared, warp, at, mask, touch, None);
             }
         }
-        let mask = self.distinct(at, mask, bytes, touch.act);
+        let mask = self.distinct(at, mask, bytes, touch);
         for (lane, many) in heads(at, mask, bytes, touch.act) {
             let Some((window, offset)) = self.window(touch.site, at[lane], bytes as u64) else { continue };
             let view = races.view(&window);
@@ -162,7 +170,7 @@ impl Worker<'_> {
             let found = run(&view, shared, warp, (first, mask), (at[first] as usize, bytes), touch);
             self.settle_race(found, (Some(of), shared), warp, at, bytes, touch)?;
         } else {
-            let mask = self.distinct(at, mask, bytes, touch.act);
+            let mask = self.distinct(at, mask, bytes, touch);
             for (lane, many) in heads(at, mask, bytes, touch.act) {
                 let found = single(&view, shared, warp, lane, many, (at[lane] as usize, bytes), touch);
                 self.settle_race(found, (Some(of), shared), warp, at, bytes, touch)?;
@@ -173,8 +181,8 @@ impl Worker<'_> {
 
     /// The lanes of a request without those that write what a lane before them writes, to the same
     /// place: whichever is last, the result is the same.
-    fn distinct(&self, at: &Lanes64, mask: u32, bytes: usize, act: Act) -> u32 {
-        if act != Act::Write {
+    fn distinct(&self, at: &Lanes64, mask: u32, bytes: usize, touch: Touch) -> u32 {
+        if touch.act != Act::Write || touch.flight {
             return mask;
         }
         let value = |lane: usize| &self.staging.bytes[lane * bytes..(lane + 1) * bytes];
@@ -210,7 +218,7 @@ impl Worker<'_> {
         let lane = |thread: u64| Some(thread.wrapping_sub(warp.race.uid)).filter(|&lane| lane < LANES as u64);
         let unchanged = lane(conflict.by).is_some_and(|lane| self.staging.unchanged >> lane & 1 != 0);
         let one = touch.act == Act::Write && conflict.wrote && conflict.mark == cell::mark(touch.site);
-        unchanged && one && !conflict.strong && lane(conflict.other).is_some()
+        unchanged && one && !conflict.strong && !conflict.flight && !touch.flight && lane(conflict.other).is_some()
     }
 
     /// What strong accesses tell, and learn from, other threads.
@@ -249,20 +257,39 @@ fn run(
 ) -> Result<(), Conflict> {
     let (block, own) = (&shared.race, &warp.race);
     let count = mask.count_ones() as usize;
-    let Some(clock) = own.common(block) else {
+    let Some(clock) = (if touch.flight { Some(cell::FLIGHT) } else { own.common(block) }) else {
         for index in 0..count {
             let place = (offset + index * bytes, bytes);
             single(view, shared, warp, first + index, false, place, touch)?;
         }
         return Ok(());
     };
-    let piece = Piece { uid: own.uid + first as u64, size: bytes, clock, many: false, touch };
-    cell::touch_run(view, block, own, &piece, offset, count * bytes)
+    let piece = Piece { uid: own.uid + first as u64, size: bytes, clock, many: false, who: None, touch };
+    match touch.flight {
+        true => cell::touch_run::<true>(view, block, own, &piece, offset, count * bytes),
+        false => cell::touch_run::<false>(view, block, own, &piece, offset, count * bytes),
+    }
 }
 
 /// A request of one lane, or of `many` that read the same place.
-#[inline(never)]
+#[inline(always)]
 fn single(
+    view: &View<'_>,
+    shared: &Shared,
+    warp: &Warp,
+    lane: usize,
+    many: bool,
+    place: (usize, usize),
+    touch: Touch,
+) -> Result<(), Conflict> {
+    match touch.flight {
+        true => single_as::<true>(view, shared, warp, lane, many, place, touch),
+        false => single_as::<false>(view, shared, warp, lane, many, place, touch),
+    }
+}
+
+#[inline(never)]
+fn single_as<const FLYING: bool>(
     view: &View<'_>,
     shared: &Shared,
     warp: &Warp,
@@ -272,9 +299,12 @@ fn single(
     touch: Touch,
 ) -> Result<(), Conflict> {
     let (block, own) = (&shared.race, &warp.race);
-    let clock = own.clock(block, lane);
-    let piece = Piece { uid: own.uid + lane as u64, size: bytes, clock, many, touch };
-    cell::touch_run(view, block, own, &piece, offset, bytes)
+    let clock = if FLYING { cell::FLIGHT } else { own.clock(block, lane) };
+    let piece = Piece { uid: own.uid + lane as u64, size: bytes, clock, many, who: None, touch };
+    if cell::touch_granule::<FLYING>(view, block, own, &piece, offset) {
+        return Ok(());
+    }
+    cell::touch_run::<FLYING>(view, block, own, &piece, offset, bytes)
 }
 
 /// Lanes to look at one by one. Where all read the same place the first stands for them.

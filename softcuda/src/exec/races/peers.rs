@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::fault::FaultKind;
 
 use super::super::cluster::Cluster;
+use super::super::mbarrier::Object;
 use super::super::registers::LANES;
 use super::super::state::{Problem, Shared, Step, Warp, Worker};
 use super::super::transfers::{Failure, Issuer};
@@ -26,6 +27,26 @@ pub(super) struct Visit {
 pub(super) type Visits = BTreeMap<(u64, [u32; 3], u32), [Visit; LANES]>;
 
 impl Worker<'_> {
+    /// Lanes use the shared memory of another block of the cluster, which they must know to have begun.
+    pub(in super::super) fn must_have_begun(
+        &self,
+        of: &Shared,
+        shared: &Shared,
+        warp: &Warp,
+        mask: u32,
+        what: &str,
+    ) -> Step {
+        if self.launch.races.is_none() || of.block == shared.block {
+            return Ok(());
+        }
+        let Some(lane) = lanes_of(mask).find(|&lane| !warp.race.knows_of(&shared.race, lane, &of.race)) else {
+            return Ok(());
+        };
+        let [x, y, z] = of.block;
+        let detail = format!("{what} in the shared memory of block ({x},{y},{z}), which need not have begun");
+        Err(Problem::new(FaultKind::PeerNotRunning, lane, 0, detail))
+    }
+
     /// Lanes access the shared memory of another block of the cluster.
     pub(in super::super) fn visit(
         &self,
@@ -38,11 +59,7 @@ impl Worker<'_> {
         if self.launch.races.is_none() || of.block == shared.block {
             return Ok(());
         }
-        if let Some(lane) = lanes_of(mask).find(|&lane| !warp.race.knows_of(&shared.race, lane, &of.race)) {
-            let [x, y, z] = of.block;
-            let detail = format!("{what} in the shared memory of block ({x},{y},{z}), which need not have begun");
-            return Err(Problem::new(FaultKind::PeerNotRunning, lane, 0, detail));
-        }
+        self.must_have_begun(of, shared, warp, mask, what)?;
         let mut visits = of.race.visits.borrow_mut();
         let lanes = visits.entry((warp.race.uid, shared.block, warp.index)).or_insert([Visit::default(); LANES]);
         for lane in lanes_of(mask) {
@@ -51,10 +68,16 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// A block has exited. The error is that of an access to its shared memory which no thread of it knew
+    /// A block has exited. The error is that of a copy to it that it did not wait for, or of an access to its shared memory which no thread of it knew
     /// of at its end: it could as well come later.
-    pub(in super::super) fn check_visits(&self, cluster: &Cluster, rank: usize) -> Result<(), Failure> {
+    pub(in super::super) fn check_exit(&self, cluster: &Cluster, rank: usize) -> Result<(), Failure> {
         let gone = &cluster.blocks[rank];
+        if let Some(issuer) = gone.mbarriers.values().find_map(Object::unobserved) {
+            let detail = format!(
+                "block {rank} of the cluster exits and has not waited for this asynchronous copy, which writes its shared memory"
+            );
+            return Err((Problem::new(FaultKind::MissingWait, issuer.lane, 0, detail), issuer));
+        }
         for ((first, block, warp), lanes) in gone.race.visits.take() {
             let unknown = |lane: &usize| {
                 let Visit { clock, .. } = lanes[*lane];

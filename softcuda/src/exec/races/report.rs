@@ -21,6 +21,10 @@ impl Races {
             }
             (launch.place(index), from_first % self.per_block)
         };
+        if thread >= u64::from(launch.threads()) {
+            let [bx, by, bz] = block;
+            return (format!("block ({bx},{by},{bz})"), "a copy that an mbarrier tells of".to_owned());
+        }
         let [x, y, _] = launch.shape.block.map(u64::from);
         let [tx, ty, tz] = [thread % x, thread / x % y, thread / x / y];
         let [bx, by, bz] = block;
@@ -80,6 +84,7 @@ impl Worker<'_> {
         };
         let why =
             if conflict.apart { ", and one of the two is atomic for the threads of its block only (.cta)" } else { "" };
+        let why = if conflict.flight { ", an asynchronous copy that was not waited for" } else { why };
         let detail = format!("{what} of {bytes} bytes at {place} is not ordered after {before} by {who}{why}");
         let mut problem = Problem::new(FaultKind::Race, lane, address, detail);
         problem.earlier = self.marked(conflict.mark);

@@ -14,7 +14,7 @@ pub(super) struct Split {
     pub(super) read_marks: [u16; GRANULE],
 }
 
-type Shard = HashMap<u64, Box<Split>>;
+pub(super) type Shard = HashMap<u64, Box<Split>>;
 
 /// Granules by their address, in shards so that blocks on several host threads rarely wait.
 pub(super) struct Table(Box<[Mutex<Shard>]>);
