@@ -140,7 +140,9 @@ impl Block {
             if idle == PATIENCE || (idle > 0 && !cluster.transfers.is_empty()) {
                 return Ok(Outcome::Waiting);
             }
-            if self.seed != 0 && idle == 0 && next(&mut self.seed).is_multiple_of(PAUSES) {
+            // One that has just ended is done, not paused.
+            let over = self.warps.iter().all(|warp| warp.live == 0);
+            if self.seed != 0 && idle == 0 && !over && next(&mut self.seed).is_multiple_of(PAUSES) {
                 return Ok(Outcome::Paused);
             }
         }
