@@ -59,8 +59,10 @@ fn schedule(cases: &[Case], implementation: Implementation, fast: &[Case]) -> Ve
     let mut runs = Vec::new();
     for schedule in 0..SCHEDULES {
         for (i, case) in cases.iter().enumerate() {
-            if i < UNDER_ALL || i as u64 % SCHEDULES == schedule {
-                let wide = case.name == WIDE;
+            let wide = case.name == WIDE;
+            // The other schedules part the lanes of a warp, which then ask one after another.
+            let due = if wide { schedule == 0 } else { i < UNDER_ALL || i as u64 % SCHEDULES == schedule };
+            if due {
                 let budget = Budget {
                     ratio: if two_pass { 2.0 } else { 1.1 },
                     wide: wide.then_some(if two_pass { 2 } else { 1 }),
