@@ -1,16 +1,15 @@
-//! `cargo xtask kernels` and `cargo xtask spills`: the compiled kernels, for inspection.
+//! `cargo xtask kernels`: the compiled kernels, for inspection.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use zlpr::kernels::{KERNELS, TOTAL, TOTAL_MODULE, TOTAL_THREADS};
 
 use crate::ARCHITECTURES;
-use crate::nvrtc::{Nvrtc, Target};
+use crate::nvrtc::Target;
 use crate::sources::{self, Source};
 
 /// PTX architectures that `build.rs` compiles for.
@@ -144,82 +143,4 @@ fn check_entries(source: &Source, ptx: &str) -> Result<()> {
         compiled.symmetric_difference(&listed).collect::<Vec<_>>()
     );
     Ok(())
-}
-
-/// Assembles every kernel for every architecture and fails on spills or stack use.
-///
-/// # Errors
-/// If ptxas cannot be run, refuses a kernel, or reports spills.
-pub fn spills(ptxas: &Path) -> Result<()> {
-    let nvrtc = crate::find_nvrtc()?;
-    let known = nvrtc.architectures()?;
-    let folder = std::env::temp_dir().join(format!("zlpr-spills-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    let outcome = spills_in(&folder, ptxas, &nvrtc, &known);
-    fs::remove_dir_all(&folder)?;
-    outcome
-}
-
-fn spills_in(folder: &Path, ptxas: &Path, nvrtc: &Nvrtc, known: &[u32]) -> Result<()> {
-    let mut assembled = 0;
-    let mut wrong = Vec::new();
-    for source in sources::read(&crate::kernels_folder())? {
-        for arch in ARCHITECTURES {
-            ensure!(known.contains(&arch), "NVRTC {:?} does not know {arch}: use 13.x", nvrtc.version);
-            let path = folder.join(sources::ptx_file_name(&source.module, arch));
-            fs::write(&path, nvrtc.compile(&source, Target::Ptx(arch))?)?;
-            let output = Command::new(ptxas)
-                .args(["-v", &format!("-arch=sm_{arch}"), "-o", "/dev/null"])
-                .arg(&path)
-                .output()
-                .with_context(|| format!("cannot run {}", ptxas.display()))?;
-            let log = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "ptxas refuses {} for sm_{arch}:\n{log}", source.module);
-            let reports = spill_reports(&log);
-            if reports.is_empty() {
-                bail!("ptxas says nothing of spills in {} for sm_{arch}:\n{log}", source.module);
-            }
-            assembled += reports.len();
-            wrong
-                .extend(reports.into_iter().filter(|r| !r.clean).map(|r| format!("sm_{arch} {}: {}", r.entry, r.text)));
-        }
-    }
-    ensure!(wrong.is_empty(), "kernels spill:\n  {}", wrong.join("\n  "));
-    println!("ptxas: {assembled} entry points x architectures, 0 spills");
-    Ok(())
-}
-
-struct SpillReport {
-    entry: String,
-    text: String,
-    clean: bool,
-}
-
-/// Pairs of "Function properties for ENTRY" and the line that counts stack and spills.
-fn spill_reports(log: &str) -> Vec<SpillReport> {
-    let mut entry = String::new();
-    let mut reports = Vec::new();
-    for line in log.lines().map(str::trim) {
-        if let Some(name) = line.split("Function properties for ").nth(1) {
-            entry = name.trim().into();
-        } else if line.contains("bytes stack frame") {
-            let clean = line == "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
-            reports.push(SpillReport { entry: entry.clone(), text: line.into(), clean });
-        }
-    }
-    reports
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spills_are_seen() {
-        let log = "ptxas info    : Function properties for zlpr_a\n    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n\
-                   ptxas info    : Function properties for zlpr_b\n    8 bytes stack frame, 8 bytes spill stores, 24 bytes spill loads\n";
-        let reports = spill_reports(log);
-        let clean: Vec<_> = reports.iter().map(|r| (r.entry.as_str(), r.clean)).collect();
-        assert_eq!(clean, [("zlpr_a", true), ("zlpr_b", false)]);
-    }
 }

@@ -8,10 +8,12 @@ use clap::{Parser, Subcommand};
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod kernels;
+mod machine;
 mod mutate;
 #[path = "../../build/nvrtc.rs"]
 mod nvrtc;
 mod prebuilt;
+mod report;
 #[path = "../../build/sources.rs"]
 mod sources;
 mod throughput;
@@ -41,12 +43,8 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         archs: Vec<u32>,
     },
-    /// Assemble every kernel for every architecture with ptxas and fail on register spills.
-    Spills {
-        /// The ptxas to run.
-        #[arg(long, default_value = "ptxas")]
-        ptxas: PathBuf,
-    },
+    /// Tell what every kernel's machine code costs on every architecture, and hold it against `xtask/budgets.toml`.
+    Static(report::Options),
     /// Change the kernels' PTX instruction by instruction, and fail if tests on the virtual GPU would not notice.
     ///
     /// `cargo mutants` does the same for plan, validation and raw layer: see `.cargo/mutants.toml`.
@@ -65,7 +63,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Prebuilt { check } => prebuilt::run(check),
         Command::Kernels { out, archs } => kernels::write(&out, &archs),
-        Command::Spills { ptxas } => kernels::spills(&ptxas),
+        Command::Static(options) => report::run(&options),
         Command::Mutate(options) => mutate::run(&options),
         Command::Throughput => throughput::run(),
         Command::MutateWorker => mutate::serve(),
