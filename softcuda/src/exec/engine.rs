@@ -88,6 +88,12 @@ fn run(
                 break;
             }
         }
+        // Lanes that wait for others of their warp will execute the operation once more.
+        match (lanes.state, lanes.fork) {
+            (State::Sync, _) => worker.retract(&code[lanes.pc as usize], 1, lanes.mask),
+            (_, Some((pc, mask, State::Sync))) => worker.retract(&code[pc as usize], 0, mask),
+            _ => {}
+        }
         let spent = before - left;
         warp.steps += u64::from(spent);
         // Polling counts more: what it waits for may be up to the other lanes.

@@ -62,6 +62,11 @@ pub(super) fn rare(
         Op::WarpSync { members } => {
             let (ready, released) = warp.meet(members, active, true, code)?;
             worker.counters.warp_barriers += u64::from(ready != 0);
+            if let (Some(class), true) = (code[lanes.pc as usize].class, released != 0) {
+                // They do not execute it again.
+                worker.issued[class as usize] += 1;
+                worker.executed[class as usize] += u64::from(released.count_ones());
+            }
             warp.race.meet(&cluster.own().race, ready | released);
             wait_for_members(lanes, active & !ready);
             return Ok(());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::config::Config;
 use crate::counters::{Counters, OpClass};
 use crate::fault::FaultKind;
+use crate::lower::op::Inst;
 use crate::lower::{Entry, Special};
 use crate::memory::{Memory, Window};
 
@@ -109,6 +110,13 @@ impl<'a> Worker<'a> {
             progress: 0,
             flags: Flags::default(),
         }
+    }
+
+    /// Takes back that an operation was executed by these lanes, of so many warps.
+    pub(super) fn retract(&mut self, inst: &Inst, warps: u64, lanes: u32) {
+        let class = inst.class.map_or(OpClass::COUNT, |class| class as usize);
+        self.issued[class] -= warps;
+        self.executed[class] -= u64::from(lanes.count_ones());
     }
 
     /// The counts of everything this worker ran.
