@@ -27,7 +27,7 @@ pub struct Measured {
     pub threads: u32,
     pub dynamic_shared_bytes: u32,
     pub blocks_per_sm: u32,
-    /// What the counted path does; `None` without a disassembler.
+    /// What the counted path does; `None` without a disassembler, or if the kernel spills.
     pub counts: Option<Counts>,
 }
 
@@ -91,7 +91,9 @@ pub fn measure(
         blocks_per_sm: occupancy::blocks_per_sm(arch, resources.registers, plan.block, shared),
         counts: None,
     };
-    if let Some(function) = function {
+    // Addresses and flags that went through local memory are not followed; spills are reported without.
+    let spills = measured.resources.frame_bytes > 0 || measured.local_accesses > 0;
+    if let (false, Some(function)) = (spills, function) {
         measured.counts = Some(counts(&measured, &case, function)?);
     }
     Ok(measured)
