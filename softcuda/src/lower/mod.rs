@@ -19,6 +19,7 @@ mod memory;
 mod module;
 mod moves;
 pub mod op;
+mod operands;
 mod parts;
 mod special;
 pub mod table;
