@@ -353,7 +353,19 @@ fn tf32() {
         a => nearest(a),
     });
     check("cvt.rna.tf32.f32 %d32, %a32; WIDEN32", &floats(), |a, _, _| {
-        if nan(a) || infinite(a) { a & 0xffff_e000 } else { (a + 0x1000) & 0xffff_e000 }
+        let cut = a & 0xffff_e000;
+        match () {
+            // A NaN stays one even if the bits that tell are cut.
+            () if nan(a) => {
+                if nan(cut) {
+                    cut
+                } else {
+                    0x7fff_e000
+                }
+            }
+            () if infinite(a) => a,
+            () => (a + 0x1000) & 0xffff_e000,
+        }
     });
     check("cvt.rn.satfinite.tf32.f32 %d32, %a32; WIDEN32", &floats(), |a, _, _| match nearest(a) {
         _ if nan(a) => 0x7fff_e000,

@@ -578,6 +578,10 @@ pub(super) fn compare32(ty: CompareType, function: Compare, a: &Lanes32, b: &Lan
             let value = |x: u32| f(float::from_f16(x & 0xffff));
             unordered(function, &map1(a, |x| value(x)), &map1(b, |x| value(x)))
         }
+        CompareType::F16Ftz => {
+            let value = |x: u32| f(float::from_f16(float::flush_f16(x & 0xffff)));
+            unordered(function, &map1(a, |x| value(x)), &map1(b, |x| value(x)))
+        }
         _ => {
             let value = |x: u32| f(float::from_bf16(x & 0xffff));
             unordered(function, &map1(a, |x| value(x)), &map1(b, |x| value(x)))

@@ -5,7 +5,7 @@
 use crate::lower::op::{Bin64, CarryOp, Mode, Round, Tri64, Un64};
 
 use super::alu::{map1, map2, map3};
-use super::float::{self, bits, bits64, extremum64, f, flush};
+use super::float::{self, bits, extremum64, f, flush, propagate64};
 use super::registers::Lanes64;
 use super::soft::F64;
 
@@ -45,12 +45,12 @@ pub(super) fn un64(function: Un64, m: Mode, a: &Lanes64) -> Lanes64 {
         Un64::Brev => map1(a, |x| u64::reverse_bits(x)),
         Un64::DNeg => map1(a, |x| x ^ 1 << 63),
         Un64::DAbs => map1(a, |x| x & !(1 << 63)),
-        Un64::DRcp => map1(a, |x| F64.divide(1f64.to_bits(), x, m.round())),
+        Un64::DRcp => map1(a, |x| propagate64([x], F64.divide(1f64.to_bits(), x, m.round()))),
         Un64::DRcpApprox => map1(a, |x| gross(x, |x| 1.0 / x)),
-        Un64::DSqrt if m.round() == Round::Nearest => map1(a, |x| bits64(d(x).sqrt())),
-        Un64::DSqrt => map1(a, |x| F64.square_root(x, m.round())),
+        Un64::DSqrt if m.round() == Round::Nearest => map1(a, |x| propagate64([x], d(x).sqrt().to_bits())),
+        Un64::DSqrt => map1(a, |x| propagate64([x], F64.square_root(x, m.round()))),
         Un64::DRsqrtApprox if m.has(Mode::FTZ) => map1(a, |x| gross(x, |x| 1.0 / x.sqrt())),
-        Un64::DRsqrtApprox => map1(a, |x| bits64(1.0 / d(x).sqrt())),
+        Un64::DRsqrtApprox => map1(a, |x| propagate64([x], (1.0 / d(x).sqrt()).to_bits())),
     }
 }
 
@@ -108,14 +108,14 @@ pub(super) fn bin64(function: Bin64, m: Mode, a: &Lanes64, b: &Lanes64) -> Lanes
         Bin64::And => map2(a, b, |x, y| x & y),
         Bin64::Or => map2(a, b, |x, y| x | y),
         Bin64::Xor => map2(a, b, |x, y| x ^ y),
-        Bin64::DAdd if nearest => map2(a, b, |x, y| bits64(d(x) + d(y))),
-        Bin64::DSub if nearest => map2(a, b, |x, y| bits64(d(x) - d(y))),
-        Bin64::DMul if nearest => map2(a, b, |x, y| bits64(d(x) * d(y))),
-        Bin64::DDiv if nearest => map2(a, b, |x, y| bits64(d(x) / d(y))),
-        Bin64::DAdd => map2(a, b, |x, y| F64.fma(x, 1f64.to_bits(), y, round)),
-        Bin64::DSub => map2(a, b, |x, y| F64.fma(x, 1f64.to_bits(), y ^ 1 << 63, round)),
-        Bin64::DMul => map2(a, b, |x, y| F64.fma(x, y, (x ^ y) & 1 << 63, round)),
-        Bin64::DDiv => map2(a, b, |x, y| F64.divide(x, y, round)),
+        Bin64::DAdd if nearest => map2(a, b, |x, y| propagate64([x, y], (d(x) + d(y)).to_bits())),
+        Bin64::DSub if nearest => map2(a, b, |x, y| propagate64([x, y], (d(x) - d(y)).to_bits())),
+        Bin64::DMul if nearest => map2(a, b, |x, y| propagate64([x, y], (d(x) * d(y)).to_bits())),
+        Bin64::DDiv if nearest => map2(a, b, |x, y| propagate64([x, y], (d(x) / d(y)).to_bits())),
+        Bin64::DAdd => map2(a, b, |x, y| propagate64([x, y], F64.fma(x, 1f64.to_bits(), y, round))),
+        Bin64::DSub => map2(a, b, |x, y| propagate64([x, y], F64.fma(x, 1f64.to_bits(), y ^ 1 << 63, round))),
+        Bin64::DMul => map2(a, b, |x, y| propagate64([x, y], F64.fma(x, y, (x ^ y) & 1 << 63, round))),
+        Bin64::DDiv => map2(a, b, |x, y| propagate64([x, y], F64.divide(x, y, round))),
         Bin64::DMin => map2(a, b, |x, y| extremum64(false, x, y)),
         Bin64::DMax => map2(a, b, |x, y| extremum64(true, x, y)),
         Bin64::DCopySign => map2(a, b, |x, y| (x & 1 << 63) | (y & !(1 << 63))),
@@ -133,8 +133,10 @@ pub(super) fn tri64(function: Tri64, m: Mode, a: &Lanes64, b: &Lanes64, c: &Lane
         Tri64::MadHiU => map3(a, b, c, |x, y, z| mul_hi_u(x, y).wrapping_add(z)),
         Tri64::SadS => map3(a, b, c, |x, y, z| z.wrapping_add((x as i64).abs_diff(y as i64))),
         Tri64::SadU => map3(a, b, c, |x, y, z| z.wrapping_add(x.abs_diff(y))),
-        Tri64::DFma if m.round() == Round::Nearest => map3(a, b, c, |x, y, z| bits64(d(x).mul_add(d(y), d(z)))),
-        Tri64::DFma => map3(a, b, c, |x, y, z| float::fma64_general(m.round(), x, y, z)),
+        Tri64::DFma if m.round() == Round::Nearest => {
+            map3(a, b, c, |x, y, z| propagate64([x, y, z], d(x).mul_add(d(y), d(z)).to_bits()))
+        }
+        Tri64::DFma => map3(a, b, c, |x, y, z| propagate64([x, y, z], F64.fma(x, y, z, m.round()))),
         Tri64::FmaX2 => map3(a, b, c, |x, y, z| pairs(m, x, y, z)),
     }
 }

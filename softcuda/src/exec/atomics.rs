@@ -44,7 +44,7 @@ fn apply(atom: &Atom, old: u64, a: u64, b: u64) -> Option<u64> {
             let sum = bits(f(flushed(old)) + f(flushed(a)));
             u64::from(if atom.ftz { flush(sum) } else { sum })
         }
-        (AtomOp::Add, Type::F64) => float::bits64(f64::from_bits(old) + f64::from_bits(a)),
+        (AtomOp::Add, Type::F64) => float::propagate64([old, a], (f64::from_bits(old) + f64::from_bits(a)).to_bits()),
         (AtomOp::Add, Type::F16) => u64::from(add_f16(old as u32, a as u32)),
         (AtomOp::Add, Type::Bf16) => u64::from(add_bf16(old as u32, a as u32)),
         (AtomOp::Add, Type::F16x2) => halves(add_f16),

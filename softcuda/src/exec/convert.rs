@@ -95,9 +95,13 @@ fn to_tf32(spec: CvtSpec, value: u32) -> u64 {
     if spec.round != Round::NearestAway {
         return convert_value(spec, u64::from(value)) << 13;
     }
-    // This rounding adds half a unit and cuts, except to infinities and NaN, which it only cuts.
+    // This rounding adds half a unit and cuts, except to infinities and NaN, which it only cuts. Of a NaN
+    // of which that leaves an infinity the canonical one is made.
     let special = value & 0x7f80_0000 == 0x7f80_0000;
     let rounded = if special { value } else { value.wrapping_add(0x1000) } >> 13;
+    if float::is_nan(value) && !float::is_nan(rounded << 13) {
+        return soft::TF32.nan() << 13;
+    }
     let result = if spec.mode.has(Mode::SATFINITE) && !float::is_nan(value) {
         soft::TF32.saturate(u64::from(rounded))
     } else {

@@ -23,6 +23,23 @@ pub(super) fn bits(value: f32) -> u32 {
 }
 
 #[inline(always)]
+fn is_nan64(x: u64) -> bool {
+    x & !(1 << 63) > 0x7ff0_0000_0000_0000
+}
+
+/// A result in f64. "NaN payloads are supported for double-precision instructions": the first NaN among
+/// the operands is the result, made quiet; an operation without one that has no result makes the
+/// canonical NaN.
+#[inline(always)]
+pub(super) fn propagate64<const N: usize>(operands: [u64; N], result: u64) -> u64 {
+    if !is_nan64(result) {
+        return result;
+    }
+    operands.into_iter().find(|&x| is_nan64(x)).map_or(NAN64, |x| x | 1 << 51)
+}
+
+/// A conversion to f64, whose NaN is the canonical one.
+#[inline(always)]
 pub(super) fn bits64(value: f64) -> u64 {
     if value.is_nan() { NAN64 } else { value.to_bits() }
 }
@@ -85,7 +102,7 @@ pub(super) fn extremum64(maximum: bool, a: u64, b: u64) -> u64 {
     let (x, y) = (f64::from_bits(a), f64::from_bits(b));
     let key = |x: u64| (x ^ ((x as i64 >> 63) as u64 >> 1)) as i64;
     match (x.is_nan(), y.is_nan()) {
-        (true, true) => NAN64,
+        (true, true) => propagate64([a, b], a),
         (true, false) => b,
         (false, true) => a,
         _ if (key(a) < key(b)) != maximum => a,
@@ -281,7 +298,8 @@ pub(super) fn test32(test: Test, x: u32) -> bool {
         Test::Infinite => value.is_infinite(),
         Test::Number => !value.is_nan(),
         Test::NotANumber => value.is_nan(),
-        Test::Normal => value.is_normal(),
+        // The manual: "As a special case, positive and negative zero are considered normal numbers."
+        Test::Normal => value.is_normal() || value == 0.0,
         Test::Subnormal => value.is_subnormal(),
     }
 }
@@ -293,9 +311,16 @@ pub(super) fn test64(test: Test, x: u64) -> bool {
         Test::Infinite => value.is_infinite(),
         Test::Number => !value.is_nan(),
         Test::NotANumber => value.is_nan(),
-        Test::Normal => value.is_normal(),
+        // The manual: "As a special case, positive and negative zero are considered normal numbers."
+        Test::Normal => value.is_normal() || value == 0.0,
         Test::Subnormal => value.is_subnormal(),
     }
+}
+
+/// A subnormal f16 becomes a zero of its sign.
+#[inline(always)]
+pub(super) fn flush_f16(h: u32) -> u32 {
+    if h & 0x7c00 == 0 { h & 0x8000 } else { h }
 }
 
 /// f16 to f32, exactly.
@@ -361,9 +386,4 @@ pub(super) fn fma_odd(a: u32, b: u32, c: u32) -> u32 {
     let moved = if outward { raw | 1 } else { raw.wrapping_sub(1) };
     let adjust = error != 0.0 && raw & 1 == 0 && s.is_finite();
     to_odd(f64::from_bits(if adjust { moved } else { raw }))
-}
-
-/// An f64 operation rounded otherwise than to nearest.
-pub(super) fn fma64_general(round: Round, a: u64, b: u64, c: u64) -> u64 {
-    soft::F64.fma(a, b, c, round)
 }

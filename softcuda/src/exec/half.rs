@@ -106,8 +106,12 @@ fn general<F: Format>(function: HalfOp, m: Mode, a: u32, b: u32, c: u32) -> u32 
         HalfOp::Sub => F::narrow(bits(f(x) - f(y))),
         HalfOp::Mul => F::narrow(F::product(x, y)),
         HalfOp::Fma => F::narrow(fma_odd(x, y, z)),
-        HalfOp::Min => F::narrow(float::extremum(m, false, x, y)),
-        HalfOp::Max => F::narrow(float::extremum(m, true, x, y)),
+        HalfOp::Min | HalfOp::Max => {
+            let result = F::narrow(float::extremum(m, function == HalfOp::Max, x, y));
+            // The sign bits count even of NaNs, which lose them when they are widened.
+            let signs = m.has(Mode::XORSIGN) && !float::is_nan(F::widen(result));
+            if signs { result & 0x7fff | (a ^ b) & 0x8000 } else { result }
+        }
         HalfOp::Neg => a ^ 0x8000,
         HalfOp::Abs => a & 0x7fff,
         HalfOp::Ex2 => F::narrow(float::ex2(Mode::PLAIN, x)),

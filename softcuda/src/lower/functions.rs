@@ -320,6 +320,7 @@ pub enum CompareType {
     F32Ftz,
     F64,
     F16,
+    F16Ftz,
     Bf16,
 }
 

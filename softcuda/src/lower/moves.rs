@@ -193,6 +193,7 @@ impl<'a> Lowerer<'a, '_> {
             Type::F32 if ftz => CompareType::F32Ftz,
             Type::F32 => CompareType::F32,
             Type::F64 => CompareType::F64,
+            Type::F16 if ftz => CompareType::F16Ftz,
             Type::F16 => CompareType::F16,
             Type::Bf16 => CompareType::Bf16,
             _ => return Err(parts.unsupported()),
