@@ -16,7 +16,7 @@ use super::{LOCAL_WINDOW, SHARED_WINDOW};
 /// Longest text that is read from device memory, and widest field.
 pub(super) const MAX_TEXT: u64 = 1024;
 
-/// A conversion of a format: the flags, width and precision as they stand there, and its letter.
+/// A conversion of a format: flags, width and precision as they stand there, and its letter.
 struct Conversion<'f> {
     shape: &'f str,
     letter: char,
@@ -24,15 +24,37 @@ struct Conversion<'f> {
     size: u64,
 }
 
-/// Takes a conversion apart; `rest` begins after its `%`.
+/// Takes a conversion apart; `rest` begins after its `%`. `%n`, which writes, is none in CUDA.
 fn conversion(rest: &str) -> Option<(Conversion<'_>, &str)> {
-    let shape = rest.len() - rest.trim_start_matches(|c: char| "-+ #0123456789.*".contains(c)).len();
-    let (shape, rest) = rest.split_at(shape);
+    fn number(text: &str) -> &str {
+        text.strip_prefix('*').unwrap_or_else(|| text.trim_start_matches(|c: char| c.is_ascii_digit()))
+    }
+    let after = number(rest.trim_start_matches(['-', '+', ' ', '#', '0']));
+    let after = after.strip_prefix('.').map_or(after, number);
+    let (shape, rest) = rest.split_at(rest.len() - after.len());
     let length = rest.len() - rest.trim_start_matches(['h', 'l', 'z', 'j', 't', 'L']).len();
     let (length, rest) = rest.split_at(length);
     let letter = rest.chars().next().filter(|letter| "diouxXcpeEfFgGaAs".contains(*letter))?;
     let size = if length.contains(['l', 'z', 'j', 't']) || letter == 'p' { 8 } else { 4 };
     Some((Conversion { shape, letter, size }, &rest[1..]))
+}
+
+/// A width or precision in digits, within what a field may have: the host makes room for all of it.
+fn limited(shape: &str) -> String {
+    let mut limited = String::new();
+    for piece in shape.split_inclusive('.') {
+        let flags = piece.len() - piece.trim_start_matches(['-', '+', ' ', '#', '0']).len();
+        let (flags, number) = piece.split_at(flags);
+        let digits = number.trim_end_matches('.');
+        limited.push_str(flags);
+        if !digits.is_empty() {
+            limited.push_str(&digits.parse().unwrap_or(MAX_TEXT).min(MAX_TEXT).to_string());
+        }
+        if number.ends_with('.') {
+            limited.push('.');
+        }
+    }
+    limited
 }
 
 /// The arguments of one thread: a buffer in its memory, each argument at its natural alignment.
@@ -169,8 +191,13 @@ impl Worker<'_> {
             for (index, piece) in conversion.shape.split('*').enumerate() {
                 if index > 0 {
                     let width = arguments.next(4)? as i32;
-                    shape.push_str(&width.clamp(-(MAX_TEXT as i32), MAX_TEXT as i32).to_string());
                     count += 1;
+                    // A negative width is one with the flag `-`, a negative precision is none.
+                    if width < 0 && shape.ends_with('.') {
+                        shape.pop();
+                    } else {
+                        shape.push_str(&width.clamp(-(MAX_TEXT as i32), MAX_TEXT as i32).to_string());
+                    }
                 }
                 shape.push_str(piece);
             }
@@ -181,7 +208,7 @@ impl Worker<'_> {
                 's' => self.text_at(arguments.warp, arguments.lane, value)?,
                 _ => String::new(),
             };
-            text.push_str(&formatted(&conversion, &shape, value, &pointed));
+            text.push_str(&formatted(&conversion, &limited(&shape), value, &pointed));
             count += 1;
         }
         text.push_str(rest);
