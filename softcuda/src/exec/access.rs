@@ -106,6 +106,13 @@ impl Worker<'_> {
         Some((window, offset))
     }
 
+    /// Whether an address is in constant memory.
+    pub(super) fn is_constant(&self, address: u64) -> bool {
+        let after = self.windows.partition_point(|window| window.base <= address);
+        let window = after.checked_sub(1).map(|index| &self.windows[index]);
+        window.is_some_and(|window| window.read_only && window.offset_of(address, 1).is_some())
+    }
+
     #[cold]
     pub(super) fn outside(&self, lane: usize, address: u64, bytes: usize, what: &str) -> Box<Problem> {
         let (kind, detail) = self.launch.memory.explain(address, bytes as u64, what);

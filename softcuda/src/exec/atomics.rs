@@ -17,8 +17,9 @@ use super::state::{BUSY, Problem, Shared, Step, WRITTEN, Warp, Worker};
 use super::traffic::Kind;
 use super::{LOCAL_WINDOW, SHARED_WINDOW};
 
-/// The value after an operation, or `None` to leave it.
-fn apply(atom: &Atom, old: u64, a: u64, b: u64) -> Option<u64> {
+/// The value after an operation, or `None` to leave it. f32 additions on global memory flush subnormals:
+/// "whereas atom.add.f32 on shared memory supports subnormal inputs", however it is addressed.
+fn apply(atom: &Atom, global: bool, old: u64, a: u64, b: u64) -> Option<u64> {
     let halves = |function: fn(u32, u32) -> u32| {
         let low = function(old as u32 & 0xffff, a as u32 & 0xffff);
         let high = function(old as u32 >> 16, a as u32 >> 16);
@@ -40,9 +41,9 @@ fn apply(atom: &Atom, old: u64, a: u64, b: u64) -> Option<u64> {
     let signed64 = atom.ty == Type::S64;
     Some(match (atom.op, atom.ty) {
         (AtomOp::Add, Type::F32) => {
-            let flushed = |x: u64| if atom.ftz { flush(x as u32) } else { x as u32 };
+            let flushed = |x: u64| if global { flush(x as u32) } else { x as u32 };
             let sum = bits(f(flushed(old)) + f(flushed(a)));
-            u64::from(if atom.ftz { flush(sum) } else { sum })
+            u64::from(if global { flush(sum) } else { sum })
         }
         (AtomOp::Add, Type::F64) => float::propagate64([old, a], (f64::from_bits(old) + f64::from_bits(a)).to_bits()),
         (AtomOp::Add, Type::F16) => u64::from(add_f16(old as u32, a as u32)),
@@ -243,12 +244,12 @@ impl Worker<'_> {
         // SAFETY: the range lies inside the allocation; its alignment was checked, and that of
         // allocations is larger.
         let old = unsafe {
-            let old = update(window.data.add(offset), size, |old| apply(atom, old, a, b));
+            let old = update(window.data.add(offset), size, |old| apply(atom, true, old, a, b));
             fill_bytes(window.shadow.add(offset), DEFINED | self.launch.tag, size);
             old
         };
         window.mark_written(offset, size);
-        self.progress += u64::from(apply(atom, old, a, b).is_some_and(|new| new != old));
+        self.progress += u64::from(apply(atom, true, old, a, b).is_some_and(|new| new != old));
         Ok((old, defined))
     }
 
@@ -281,7 +282,7 @@ impl Worker<'_> {
         let mut old = [0; 8];
         old[..size].copy_from_slice(bytes);
         let old = u64::from_le_bytes(old);
-        if let Some(new) = apply(atom, old, a, b) {
+        if let Some(new) = apply(atom, false, old, a, b) {
             bytes.copy_from_slice(&new.to_le_bytes()[..size]);
             self.progress += u64::from(new != old);
         }

@@ -146,13 +146,24 @@ pub(super) fn rare(
             worker.polls += 1;
             lanes.stop = worker.polls >= POLLS;
         }
-        Op::IsSpace { space: Space::Shared, p, a } if p != NONE => {
-            let own = |address: u64| {
-                address >> 48 << 48 == SHARED_WINDOW && cluster.split(address - SHARED_WINDOW).0 == cluster.me
+        Op::IsSpace { space, p, a } => {
+            let inside = |address: u64| {
+                let window = address >> 48 << 48;
+                match space {
+                    Space::Shared => window == SHARED_WINDOW && cluster.split(address - SHARED_WINDOW).0 == cluster.me,
+                    Space::Cluster => window == SHARED_WINDOW,
+                    Space::Local => window == LOCAL_WINDOW,
+                    Space::Param => window == PARAM_WINDOW,
+                    Space::Const => worker.is_constant(address),
+                    // Of kernel parameters too: their "window is contained within the .global window".
+                    _ => ![SHARED_WINDOW, LOCAL_WINDOW].contains(&window) && !worker.is_constant(address),
+                }
             };
-            let value =
-                warp.r.get64(a).iter().enumerate().fold(0, |mask, (lane, &at)| mask | u32::from(own(at)) << lane);
-            warp.r.set_predicate(p, value, warp.r.defined(a), active);
+            if p != NONE {
+                let addresses = warp.r.get64(a).iter().enumerate();
+                let value = addresses.fold(0, |mask, (lane, &at)| mask | u32::from(inside(at)) << lane);
+                warp.r.set_predicate(p, value, warp.r.defined(a), active);
+            }
         }
         _ => rare_arithmetic(&mut warp.r, op, active),
     }
@@ -307,22 +318,6 @@ fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
             for (index, &part) in parts.iter().enumerate() {
                 let v = values.map(|x| (x >> (width * index)) as u32 & mask);
                 set_part(r, part, &v, active);
-            }
-        }
-        Op::IsSpace { space, p, a } => {
-            let mut value = 0;
-            for (lane, &address) in r.get64(a).iter().enumerate() {
-                let window = address >> 48 << 48;
-                let inside = match space {
-                    Space::Shared | Space::Cluster => window == SHARED_WINDOW,
-                    Space::Local => window == LOCAL_WINDOW,
-                    Space::Param => window == PARAM_WINDOW,
-                    _ => ![SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].contains(&window),
-                };
-                value |= u32::from(inside) << lane;
-            }
-            if p != NONE {
-                r.set_predicate(p, value, r.defined(a), active);
             }
         }
         _ => debug_assert!(false, "an operation without an implementation: {op:?}"),

@@ -1,7 +1,7 @@
 //! Groups of lanes, and what lanes of a warp do together.
 
 use crate::fault::FaultKind;
-use crate::lower::op::{Inst, NONE, Op, PredRef, ReduxOp, Reg, Shfl, ShflMode, VoteMode};
+use crate::lower::op::{Inst, Mode, NONE, Op, PredRef, ReduxOp, Reg, Shfl, ShflMode, VoteMode};
 
 use super::access::lanes_of;
 use super::block::{next, turn};
@@ -338,7 +338,14 @@ impl Warp {
                 ReduxOp::FMin(m) => float::extremum(m, false, x, y),
                 ReduxOp::FMax(m) => float::extremum(m, true, x, y),
             };
-            let result = lanes_of(same).map(|lane| values[lane]).reduce(pick).unwrap_or(0);
+            // "If .abs qualifier is specified, then the absolute value of the input is considered."
+            let (float, abs) = match f {
+                ReduxOp::FMin(m) | ReduxOp::FMax(m) => (true, m.has(Mode::ABS)),
+                _ => (false, false),
+            };
+            let keep = if abs { 0x7fff_ffff } else { u32::MAX };
+            let result = lanes_of(same).map(|lane| values[lane] & keep).reduce(pick).unwrap_or(0);
+            let result = if float && float::is_nan(result) { float::NAN32 } else { result };
             self.r.set32(d, &[result; LANES], same);
             self.r.define(d, same);
             for lane in lanes_of(if known & same == same { 0 } else { same }) {

@@ -256,5 +256,5 @@ fn atom(op: AtomOp, ty: Type, space: Space, site: u32) -> Atom {
         order: Order::RELAXED,
         site,
     };
-    Atom { align: at.size, at, op, ty, d: NONE, ftz: ty == Type::F32 }
+    Atom { align: at.size, at, op, ty, d: NONE }
 }

@@ -306,10 +306,8 @@ impl<'a> Lowerer<'a, '_> {
             None | Some(Operand::Name("_")) => NONE,
             Some(d) => self.target(d, ty, parts)?,
         };
-        // f32 additions on global memory flush subnormals; those on shared memory do not.
-        let ftz = ty == Type::F32 && !matches!(at.space, Some(Space::Shared | Space::Cluster));
         let align = at.size;
-        self.emit(OpClass::Atomic, Op::Atom(Box::new(Atom { at, op, ty, d, ftz, align })));
+        self.emit(OpClass::Atomic, Op::Atom(Box::new(Atom { at, op, ty, d, align })));
         Ok(())
     }
 
@@ -352,7 +350,7 @@ impl<'a> Lowerer<'a, '_> {
             let d = if targets.is_empty() { NONE } else { self.temp32() };
             results.push(d);
             let align = if index == 0 { at.size * count as u8 } else { at.size };
-            let atom = Atom { at, op, ty, d, ftz: ty == Type::F32, align };
+            let atom = Atom { at, op, ty, d, align };
             let class = (index == 0).then_some(OpClass::Atomic);
             self.push(class, Op::Atom(Box::new(atom)));
         }

@@ -87,8 +87,6 @@ pub struct Atom {
     pub ty: Type,
     /// Register of the old value, or [`NONE`].
     pub d: Reg,
-    /// `.noftz` and the like do not matter; `.ftz` behaviour of f32 additions does.
-    pub ftz: bool,
     /// Bytes that the address must be a multiple of: for the first element of a vector all of it.
     pub align: u8,
 }

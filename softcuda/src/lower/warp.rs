@@ -123,7 +123,7 @@ impl<'a> Lowerer<'a, '_> {
             ("xor", "xor"),
         ]);
         let name = name.ok_or_else(|| parts.unsupported())?;
-        let mut mode = if parts.take("abs") { Mode::XORSIGN } else { Mode::PLAIN };
+        let mut mode = if parts.take("abs") { Mode::ABS } else { Mode::PLAIN };
         if parts.take("NaN") {
             mode = mode.with(Mode::NAN);
         }

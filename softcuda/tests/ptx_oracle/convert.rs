@@ -40,7 +40,7 @@ fn whole(format: Format, bits: u64, round: Round) -> u64 {
 }
 
 impl Conversion {
-    fn to_integer(&self, from: Format, bits: u64) -> u64 {
+    fn whole_number(self, from: Format, bits: u64) -> u64 {
         let (least, most) = self.to.range();
         match from.value(bits) {
             // "Zero if source is not .f64 and destination is not .s64/.u64. Otherwise 1 << (BitWidth(dst) - 1)."
@@ -64,7 +64,7 @@ impl Conversion {
                 let result = to.round(&[Term::integer(self.from.integer(bits))], self.round, false);
                 return saturate(to, self.sat, result);
             }
-            (Some(from), None) => return self.to_integer(from, from.flush(self.ftz && from == F32, bits)),
+            (Some(from), None) => return self.whole_number(from, from.flush(self.ftz && from == F32, bits)),
             (Some(from), Some(to)) => (from, to),
         };
         let bits = from.flush(self.ftz && from == F32, bits);

@@ -107,7 +107,7 @@ pub fn sign(terms: &[Term]) -> Ordering {
         let word = |index: usize| {
             let at = index.wrapping_sub(shift / 64);
             let part = |at: usize| low.get(at).copied().unwrap_or(0);
-            let above = if shift % 64 == 0 { 0 } else { part(at.wrapping_sub(1)) >> (64 - shift % 64) };
+            let above = if shift.is_multiple_of(64) { 0 } else { part(at.wrapping_sub(1)) >> (64 - shift % 64) };
             part(at) << (shift % 64) | above
         };
         let mut carry = term.negative;

@@ -37,7 +37,7 @@ pub fn with_payloads(x: &[u64], result: u64) -> Want {
 }
 
 /// The lesser (or greater) of two: a number beats a NaN unless `.NaN`, and -0 is below +0.
-fn extremum(format: Format, maximum: bool, nan: bool, a: u64, b: u64) -> u64 {
+pub fn extremum(format: Format, maximum: bool, nan: bool, a: u64, b: u64) -> u64 {
     let (x, y) = (format.value(a), format.value(b));
     match (x.is_nan(), y.is_nan()) {
         (true, true) => format.nan(),

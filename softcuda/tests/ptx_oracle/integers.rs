@@ -190,7 +190,7 @@ pub fn bits(op: &mut Opcode<'_>) -> Option<Oracle> {
             let size = if op.name == "vabsdiff2" { 16 } else { 8 };
             Box::new(move |x| {
                 let differences = parts(x[0], size).zip(parts(x[1], size)).take(32 / size as usize);
-                let differences = differences.map(|(a, b)| if a > b { a - b } else { b - a });
+                let differences = differences.map(|(a, b)| a.max(b) - a.min(b));
                 Want::Bits(if adds {
                     (x[2] + differences.sum::<u64>()) & 0xffff_ffff
                 } else {
@@ -337,8 +337,8 @@ pub fn tables(form: &Form, text: &str) -> Checked {
 
 pub fn logic(op: &mut Opcode<'_>) -> Option<Oracle> {
     let ty = op.ty();
-    let (predicate, width) = (ty.kind == Kind::Pred, ty.bits.max(1));
-    let _ = predicate;
+    // A predicate is one bit.
+    let width = ty.bits.max(1);
     type Gate = fn(u64, u64) -> u64;
     let gate: Gate = match op.name {
         "and" => |a, b| a * b,

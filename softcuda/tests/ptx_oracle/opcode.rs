@@ -161,7 +161,7 @@ pub enum Want {
 }
 
 impl Want {
-    fn accepts(&self, got: u64) -> bool {
+    pub fn accepts(&self, got: u64) -> bool {
         match self {
             Want::Bits(bits) => got == *bits,
             Want::Any(choices) => choices.contains(&got),
