@@ -9,6 +9,7 @@ mod ptx_support;
 
 mod asynchronous;
 mod compare;
+mod compiled;
 mod convert;
 mod exact;
 mod floats;
