@@ -14,15 +14,9 @@ pub use super::functions::{
 };
 
 pub use super::operands::{
-    Access, Atom, AtomOp, Bar, BarKind, BulkCopy, Clock, CpAsync, Mbarrier, MbarrierOp, Order, ReduxOp, Scope, Shfl,
-    ShflMode, StoreAsync, VoteMode,
+    Access, Atom, AtomOp, Bar, BarKind, BulkCopy, Clock, CpAsync, Mbarrier, MbarrierOp, NONE, Order, ReduxOp, Reg,
+    Scope, Shfl, ShflMode, StoreAsync, VoteMode,
 };
-
-/// A register: its number, or [`NONE`].
-pub type Reg = u32;
-
-/// No register.
-pub const NONE: Reg = u32::MAX;
 
 /// A predicate operand: the predicate's number, twice, plus one if it is negated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,13 @@
 
 use crate::ptx::{Space, Type};
 
-use super::op::{Mode, PredRef, Reg};
+use super::op::{Mode, PredRef};
+
+/// A register: its number, or [`NONE`].
+pub type Reg = u32;
+
+/// No register.
+pub const NONE: Reg = u32::MAX;
 
 /// Threads among which an ordering holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
