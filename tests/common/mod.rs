@@ -14,6 +14,7 @@ mod elements;
 mod lab;
 mod memory;
 mod spec;
+pub mod turns;
 
 pub use case::{Case, Place, Upstream};
 pub use check::{Output, mismatches};

@@ -14,6 +14,7 @@ mod schedules;
 mod sizes;
 mod totals;
 mod traffic;
+mod turns;
 mod upstream;
 mod values;
 mod weights;

@@ -2,7 +2,7 @@
 
 use zlpr::{Options, Reduction};
 
-use crate::common::{Case, Implementation, Lab, Layer, PAIRS, Upstream, check_everywhere, data};
+use crate::common::{Case, Implementation, Lab, Layer, PAIRS, Upstream, check_everywhere, data, turns};
 
 const REDUCTIONS: [Reduction; 2] = [Reduction::Sum, Reduction::Mean];
 
@@ -53,6 +53,22 @@ fn totals_of_losses_of_very_different_size() {
             let scores: Vec<f64> = (0..rows).map(|r| if r == 0 { large } else { -9.2 }).collect();
             let case = Case::new(format!("total after {large:e}"), PAIRS[1], (rows, 1), &scores, &vec![0.0; rows]);
             lab.check_one(&case.options(Options::new().reduction(reduction)), TYPED);
+        }
+    }
+}
+
+#[test]
+fn small_losses_beside_large_ones_are_not_lost() {
+    for lab in Lab::each() {
+        for reduction in REDUCTIONS {
+            let case = turns::small_beside_large(PAIRS[0], reduction);
+            let small: f64 = case.expected()[256..].iter().map(|row| row.loss).sum();
+            let total: f64 = case.expected().iter().map(|row| row.loss).sum();
+            assert!(
+                small > 1.7e-6 * total && case.expected()[256].loss < 2f64.powi(-18),
+                "they are not what they should be"
+            );
+            lab.check_one(&case, TYPED);
         }
     }
 }

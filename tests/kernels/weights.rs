@@ -2,7 +2,7 @@
 
 use zlpr::{DType, Options};
 
-use crate::common::{Case, PAIRS, check_everywhere, data};
+use crate::common::{Case, PAIRS, check_everywhere, data, turns};
 
 fn soft_pairs() -> impl Iterator<Item = (DType, DType)> {
     PAIRS.into_iter().filter(|p| p.1 != DType::U8)
@@ -130,5 +130,16 @@ fn smoothed_and_mixed_labels() {
         let mixed: Vec<f64> = a.iter().zip(&b).map(|(a, b)| 0.3 * a + 0.7 * b).collect();
         [("smoothed", smoothed), ("mixed", mixed)]
             .map(|(name, labels)| Case::new(name, pair, (rows, cols), &scores, &labels))
+    }));
+}
+
+#[test]
+fn labels_outside_of_0_to_1_count_as_those() {
+    check_everywhere(soft_pairs().flat_map(|pair| {
+        [0.0, 1e-7].map(|epsilon| {
+            let case = turns::labels_outside(pair, 300, epsilon);
+            assert!([-0.5, 1.5].iter().all(|outside| case.labels.contains(outside)));
+            case
+        })
     }));
 }

@@ -4,7 +4,7 @@ use zlpr::plan::Regime;
 use zlpr::{DType, Options, Reduction};
 
 use super::Target;
-use crate::common::{Case, Implementation, Layer, MaskForm, Spec, Upstream, Values, data};
+use crate::common::{Case, Implementation, Layer, MaskForm, Spec, Upstream, Values, data, turns};
 
 /// One run: a case, and whether it wants the gradient.
 pub struct Run {
@@ -314,6 +314,10 @@ fn rows(pair: (DType, DType), regime: Regime) -> Vec<Case> {
         });
     }
     let mut cases: Vec<Case> = specs.iter().map(Spec::case).collect();
+    if pair.1 != DType::U8 {
+        cases.extend([0.0, 1e-7].map(|epsilon| turns::labels_outside(pair, long.min(300), epsilon)));
+    }
+    cases.push(turns::unit_maxima(pair));
     cases.extend(extremes(pair));
     cases.extend([1e-7, 0.0].into_iter().flat_map(|epsilon| spoiled(pair, regime, epsilon)));
     cases.extend([ties(pair, regime), light_bounds(pair, long), light_bounds(pair, long - 3).offsets([3, 0, 0, 0])]);
@@ -372,20 +376,8 @@ fn spoiled(pair: (DType, DType), regime: Regime, epsilon: f32) -> Vec<Case> {
 /// The exact path, whose loops do four turns at a time and what is left one by one.
 fn exact(pair: (DType, DType), regime: Regime) -> Vec<Case> {
     let threads = threads(regime);
-    let mut cases = Vec::new();
+    let mut cases = turns::turns(pair, threads);
     for (k, cols) in [4 * threads, 4 * threads + threads / 2, 3 * threads + 1].into_iter().enumerate() {
-        // A single element that is large, on the side where it counts, in each turn: without it all overflows.
-        let rows = 9;
-        for (score, label) in [(3e4, 0.0), (-3e4, 1.0)] {
-            let case = data::ordinary("", pair, (rows, cols), 2.0, 50 + k as u64);
-            let (mut scores, mut labels) = (case.scores, case.labels);
-            for row in 0..rows {
-                let column = [row * cols / rows, cols - 1, 0][if row < 7 { 0 } else { row - 6 }];
-                (scores[row * cols + column], labels[row * cols + column]) = (score, label);
-            }
-            let case = Case::new(format!("single {score}"), pair, (rows, cols), &scores, &labels);
-            cases.push(if k % 2 == 0 { case.mask(vec![1; rows * cols]) } else { case });
-        }
         let seed = 55 + k as u64;
         let epsilon = [0.0, 1e-7][k % 2];
         let spec = Spec { values: Values::Normal(70.0), epsilon, cutoff: None, rows: 2, ..ordinary(pair, cols, seed) };
@@ -453,6 +445,7 @@ fn totals(pair: (DType, DType)) -> Vec<Case> {
         case.vector_offset = k % 4;
         cases.push(case);
     }
+    cases.extend(reductions.map(|reduction| turns::small_beside_large(pair, reduction)));
     for (k, large) in [1e2, 1e4, 1e30, f64::INFINITY, f64::NAN, 2e38].into_iter().enumerate() {
         for rows in [40, 3000, 8200] {
             // One large loss, or two whose sum is infinite, then losses of 1e-4.

@@ -285,34 +285,16 @@ impl List<'_> {
     }
 }
 
-/// A text without the numbers of its registers and the names of its labels, which differ between unrolled copies of
-/// a line.
-pub fn without_numbers(text: &str) -> String {
-    let mut out = String::new();
-    let mut name = None;
-    for c in text.chars() {
-        if matches!(c, '%' | '$') {
-            name = Some(c);
-        } else if name.is_some() && (c.is_alphanumeric() || c == '_') {
-            if c.is_ascii_digit() || name == Some('$') {
-                continue;
-            }
-        } else {
-            name = None;
-        }
-        out.push(c);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lines::Lines;
     use super::super::ptx::Text;
     use super::*;
 
     fn of(line: &str) -> Vec<(Kind, String)> {
         let module = format!(".visible .entry k(\n)\n{{\n\t{line}\n}}\n");
-        let text = Text::extract(&module, "k").unwrap_or(Text { lines: Vec::new(), instructions: Vec::new() });
+        let text = Text::extract(&module, "k", &Lines::default())
+            .unwrap_or(Text { lines: Vec::new(), instructions: Vec::new() });
         text.instructions.iter().flat_map(changes).map(|c| (c.kind, c.text)).collect()
     }
 
@@ -350,15 +332,5 @@ mod tests {
         has("min.NaN.f32 %f1, %f2, %f3;", Kind::Modifier, "min.f32 %f1, %f2, %f3;");
         has("st.global.v2.b32 [%rd1], {%r1, %r2};", Kind::Vector, "st.global.v2.b32 [%rd1], {%r2, %r1};");
         assert!(of("mov.u32 \t%r1, %tid.x;").is_empty() && of("ret;").is_empty());
-    }
-
-    #[test]
-    fn survivors_are_known_without_numbers() {
-        assert_eq!(without_numbers("@%p12 bra $L__BB0_24;"), "@%p bra $;");
-        assert_eq!(without_numbers("add.f32 %f70, %f67, 0f3F800000;"), "add.f32 %f, %f, 0f3F800000;");
-        assert_eq!(
-            without_numbers("ld.param.v2.f32 {%f1, %f2}, [zlpr_total_param_0+104];"),
-            "ld.param.v2.f32 {%f, %f}, [zlpr_total_param_0+104];"
-        );
     }
 }

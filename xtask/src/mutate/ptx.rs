@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 
+use super::lines::{INLINED_AT, Lines};
+
 /// One kernel's PTX, with the directives of its module that it needs.
 pub struct Text {
     /// Its lines.
@@ -17,8 +19,11 @@ pub struct Text {
 pub struct Instruction {
     /// Index of its line.
     pub line: usize,
-    /// The place in the sources by `.loc`, and those that it was inlined at: `numeric.cuh:94:9 < loss.cuh:64:9`.
+    /// The place in the sources by `.loc`, and those that it was inlined at:
+    /// `numeric.cuh: float sum = high + x; <- stream.cuh: p.add(part.x);`.
     pub source: String,
+    /// Which of the instructions that have the same text, but for numbers, at the same place: from 0 on.
+    pub copy: usize,
     /// Line in the file that the kernel was taken from, from 1 on.
     pub file_line: usize,
     /// `@%p1` or `@!%p1`.
@@ -52,7 +57,8 @@ impl Instruction {
         }
         let (opcode, operands) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let operands = split(operands.trim());
-        Some(Instruction { line: 0, source: String::new(), file_line: 0, guard, opcode: opcode.to_owned(), operands })
+        let opcode = opcode.to_owned();
+        Some(Instruction { line: 0, source: String::new(), copy: 0, file_line: 0, guard, opcode, operands })
     }
 
     /// The name before the first dot.
@@ -79,11 +85,11 @@ fn split(operands: &str) -> Vec<String> {
 }
 
 impl Text {
-    /// Takes the kernel `entry` out of the PTX of a module.
+    /// Takes the kernel `entry` out of the PTX of a module whose sources have these lines.
     ///
     /// # Errors
     /// There is no such kernel.
-    pub fn extract(module: &str, entry: &str) -> Result<Text> {
+    pub fn extract(module: &str, entry: &str, lines: &Lines) -> Result<Text> {
         let header = format!(".visible .entry {entry}(");
         let mut text = Text { lines: Vec::new(), instructions: Vec::new() };
         let mut files = HashMap::new();
@@ -97,6 +103,7 @@ impl Text {
         let (mut ours, mut others, mut found) = (false, false, false);
         let mut source = String::new();
         let mut places = HashMap::new();
+        let mut copies: HashMap<(String, String), usize> = HashMap::new();
         for (i, line) in module.lines().enumerate() {
             if line.starts_with(".visible .entry") {
                 ours = line.starts_with(&header);
@@ -109,15 +116,14 @@ impl Text {
             }
             if ours {
                 if let Some(place) = line.trim().strip_prefix(".loc") {
-                    source = location(place, &files, &mut places).unwrap_or_default();
+                    source = location(place, &files, &mut places, lines).unwrap_or_default();
                 } else if let Some(instruction) = Instruction::parse(line) {
                     let line = text.lines.len();
-                    text.instructions.push(Instruction {
-                        line,
-                        source: source.clone(),
-                        file_line: i + 1,
-                        ..instruction
-                    });
+                    let source = source.clone();
+                    let copies = copies.entry((source.clone(), without_numbers(&instruction.to_string()))).or_default();
+                    let copy = *copies;
+                    *copies += 1;
+                    text.instructions.push(Instruction { line, source, copy, file_line: i + 1, ..instruction });
                 }
                 ours = line != "}";
             }
@@ -137,21 +143,55 @@ impl Text {
     }
 }
 
-/// `1 18 5, function_name $L, inlined_at 3 11 5` with the files' names. The place that it was inlined at has a `.loc`
-/// of its own before, which says where that was inlined at: `places` has the last of every place.
-fn location(text: &str, files: &HashMap<String, String>, places: &mut HashMap<String, String>) -> Option<String> {
-    let place = |text: &str| {
-        let mut words = text.split_whitespace().map(|word| word.trim_end_matches(','));
-        let file = files.get(words.next()?)?;
-        Some(format!("{file}:{}:{}", words.next()?, words.next()?))
+/// `1 18 5, function_name $L, inlined_at 3 11 5` with what those lines say. The place that it was inlined at has a
+/// `.loc` of its own before, which says where that was inlined at: `places` has the last of every place.
+fn location(
+    text: &str,
+    files: &HashMap<String, String>,
+    places: &mut HashMap<String, String>,
+    lines: &Lines,
+) -> Option<String> {
+    let (here, at) = match text.split_once("inlined_at") {
+        Some((here, at)) => (here, Some(at)),
+        None => (text, None),
     };
-    let here = place(text)?;
-    let whole = match text.split_once("inlined_at").and_then(|(_, at)| place(at)) {
-        Some(at) => format!("{here} < {}", places.get(&at).unwrap_or(&at)),
-        None => here.clone(),
+    // A place by its numbers, since two calls may share a line.
+    let numbers = |text: &str| {
+        let mut words = text.split_whitespace().map(|word| word.trim_end_matches(',').to_owned());
+        Some([words.next()?, words.next()?, words.next()?])
     };
-    places.insert(here, whole.clone());
+    let says = |[file, line, _]: &[String; 3]| Some(lines.place(files.get(file)?, line));
+    let here = numbers(here)?;
+    let mut whole = says(&here)?;
+    if let Some(at) = at.and_then(numbers) {
+        let before = match places.get(&at.join(" ")) {
+            Some(before) => before.clone(),
+            None => says(&at)?,
+        };
+        whole = [whole, before].join(INLINED_AT);
+    }
+    places.insert(here.join(" "), whole.clone());
     Some(whole)
+}
+
+/// A text without the numbers of its registers and the names of its labels, which differ between unrolled copies of
+/// a line.
+pub fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    let mut name = None;
+    for c in text.chars() {
+        if matches!(c, '%' | '$') {
+            name = Some(c);
+        } else if name.is_some() && (c.is_alphanumeric() || c == '_') {
+            if c.is_ascii_digit() || name == Some('$') {
+                continue;
+            }
+        } else {
+            name = None;
+        }
+        out.push(c);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -183,19 +223,37 @@ mod tests {
 
     #[test]
     fn one_kernel_is_taken_out() -> Result<()> {
-        let text = Text::extract(MODULE, "b")?;
+        let text = Text::extract(MODULE, "b", &Lines::default())?;
         assert!(!text.lines.iter().any(|line| line.contains("entry a") || line.contains("%r1, 1")));
         assert!(text.lines.iter().any(|line| line.contains(".version")) && text.lines.len() == 14);
         let load = &text.instructions[0];
         assert_eq!(load.to_string(), "@!%p1 ld.global.v2.u32 {%r1, %r2}, [%rd1+8];");
-        assert_eq!((load.source.as_str(), load.name(), load.operands.len()), ("row.cuh:7:5 < b.cu:18:5", "ld", 2));
+        assert_eq!((load.source.as_str(), load.name(), load.operands.len()), ("row.cuh: 7 <- b.cu: 18", "ld", 2));
         assert_eq!(
             MODULE.lines().nth(load.file_line - 1).map(str::trim_start),
             Some("@!%p1 ld.global.v2.u32 \t{%r1, %r2}, [%rd1+8];")
         );
         let without = text.with(text.instructions[1].line, "");
         assert!(!without.contains("bar.sync") && without.contains("ret;"));
-        assert!(Text::extract(MODULE, "c").is_err());
+        assert!(Text::extract(MODULE, "c", &Lines::default()).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn copies_of_an_instruction_are_counted() -> Result<()> {
+        let twice = MODULE.replace("\tbar.sync \t0;", "\t@!%p4 ld.global.v2.u32 \t{%r3, %r4}, [%rd2+8];");
+        let text = Text::extract(&twice, "b", &Lines::default())?;
+        assert_eq!(text.instructions.iter().map(|i| i.copy).collect::<Vec<_>>(), [0, 1, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn survivors_are_known_without_numbers() {
+        assert_eq!(without_numbers("@%p12 bra $L__BB0_24;"), "@%p bra $;");
+        assert_eq!(without_numbers("add.f32 %f70, %f67, 0f3F800000;"), "add.f32 %f, %f, 0f3F800000;");
+        assert_eq!(
+            without_numbers("ld.param.v2.f32 {%f1, %f2}, [zlpr_total_param_0+104];"),
+            "ld.param.v2.f32 {%f, %f}, [zlpr_total_param_0+104];"
+        );
     }
 }
