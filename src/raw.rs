@@ -15,7 +15,7 @@ use cudarc::driver::{result, sys};
 
 use crate::driver::{check, current_context_id, driver_version, failed};
 use crate::kernels::{IMAGES, TOTAL, TOTAL_MODULE};
-use crate::plan::{Device, Plan, Regime};
+use crate::plan::{Device, Plan, Problem, Regime, TotalPlan};
 use crate::{DType, Error, Options, Reduction, loader};
 
 /// Arguments of one launch. `0` is "none" for `mask`, `upstream`, `gradient` and `total`.
@@ -77,6 +77,62 @@ struct KernelArgs {
     reserved: u32,
 }
 const _: () = assert!(size_of::<KernelArgs>() == 128);
+
+impl KernelArgs {
+    fn new(plan: &Plan, options: &Options, arguments: &Arguments) -> KernelArgs {
+        let problem = &plan.problem;
+        let (low, high) = options.label_bounds();
+        KernelArgs {
+            rows: problem.rows,
+            cols: problem.cols,
+            scores: arguments.scores,
+            scores_stride: arguments.scores_stride,
+            labels: arguments.labels,
+            labels_stride: arguments.labels_stride,
+            mask: arguments.mask,
+            mask_stride: arguments.mask_stride,
+            gradient: if problem.gradient.is_some() { arguments.gradient } else { 0 },
+            gradient_stride: arguments.gradient_stride,
+            loss: arguments.loss,
+            upstream: arguments.upstream,
+            upstream_stride: arguments.upstream_stride,
+            scale: arguments.scale * share(problem),
+            low,
+            high,
+            cutoff: options.cutoff_score().unwrap_or(f32::NEG_INFINITY),
+            gradient_f32: (problem.gradient == Some(DType::F32)).into(),
+            reserved: 0,
+        }
+    }
+}
+
+/// What a row's loss counts in the total.
+fn share(problem: &Problem) -> f32 {
+    // An empty mean is 0, not 0 / 0.
+    if problem.reduction == Reduction::Mean { 1.0 / problem.rows.max(1) as f32 } else { 1.0 }
+}
+
+/// One launch of the kernel that sums: `count` values, by `shares` blocks, each to a place of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sum {
+    from: u64,
+    count: u64,
+    scale: f32,
+    to: u64,
+    shares: u32,
+}
+
+/// The launches that compute the total, in their order.
+fn sums(total: TotalPlan, problem: &Problem, arguments: &Arguments) -> (Sum, Option<Sum>) {
+    let (rows, scale, shares) = (problem.rows, share(problem), total.shares);
+    let to_total = Sum { from: arguments.loss, count: rows, scale, to: arguments.total, shares: 1 };
+    if shares == 1 {
+        return (to_total, None);
+    }
+    // Each block's share goes to the workspace, and is scaled on its way out of it.
+    let to_workspace = Sum { scale: 1.0, to: arguments.workspace, shares, ..to_total };
+    (to_workspace, Some(Sum { from: arguments.workspace, count: shares.into(), ..to_total }))
+}
 
 /// What one context has loaded. Handles are kept as integers: they are only ever given back to the driver.
 #[derive(Default)]
@@ -230,35 +286,11 @@ pub unsafe fn launch(plan: &Plan, options: &Options, arguments: &Arguments, stre
     };
     let row_function = function(plan.kernel.name)?;
     let total = match &plan.total {
-        Some(total) => Some((total, function(TOTAL)?)),
+        Some(total) => Some((*total, function(TOTAL)?)),
         None => None,
     };
 
-    let problem = &plan.problem;
-    // An empty mean is 0, not 0 / 0.
-    let share = if problem.reduction == Reduction::Mean { 1.0 / problem.rows.max(1) as f32 } else { 1.0 };
-    let (low, high) = options.label_bounds();
-    let mut args = KernelArgs {
-        rows: problem.rows,
-        cols: problem.cols,
-        scores: arguments.scores,
-        scores_stride: arguments.scores_stride,
-        labels: arguments.labels,
-        labels_stride: arguments.labels_stride,
-        mask: arguments.mask,
-        mask_stride: arguments.mask_stride,
-        gradient: if problem.gradient.is_some() { arguments.gradient } else { 0 },
-        gradient_stride: arguments.gradient_stride,
-        loss: arguments.loss,
-        upstream: arguments.upstream,
-        upstream_stride: arguments.upstream_stride,
-        scale: arguments.scale * share,
-        low,
-        high,
-        cutoff: options.cutoff_score().unwrap_or(f32::NEG_INFINITY),
-        gradient_f32: (problem.gradient == Some(DType::F32)).into(),
-        reserved: 0,
-    };
+    let mut args = KernelArgs::new(plan, options, arguments);
     let launch = |function: usize, grid: u32, block: u32, shared: u32, params: &mut [*mut c_void]| {
         // SAFETY: the function belongs to the current context, `params` matches its signature, and the
         // caller vouches for pointers and stream.
@@ -270,15 +302,93 @@ pub unsafe fn launch(plan: &Plan, options: &Options, arguments: &Arguments, stre
         launch(row_function, plan.grid, plan.block, plan.shared_bytes, params)?;
     }
     let Some((total, total_function)) = total else { return Ok(()) };
-    let sum = |from: u64, count: u64, scale: f32, to: u64, shares: u32| {
-        let (mut from, mut count, mut scale, mut to) = (from, count, scale, to);
+    let sum = |sum: Sum| {
+        let Sum { mut from, mut count, mut scale, mut to, shares } = sum;
         let params =
             &mut [(&raw mut from).cast(), (&raw mut count).cast(), (&raw mut scale).cast(), (&raw mut to).cast()];
         launch(total_function, shares, plan.total_block(), 0, params)
     };
-    if total.shares == 1 {
-        return sum(arguments.loss, problem.rows, share, arguments.total, 1);
+    let (first, second) = sums(total, &plan.problem, arguments);
+    sum(first)?;
+    second.map_or(Ok(()), sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARGUMENTS: Arguments = Arguments {
+        scores: 1,
+        scores_stride: 2,
+        labels: 3,
+        labels_stride: 4,
+        mask: 5,
+        mask_stride: 6,
+        gradient: 7,
+        gradient_stride: 8,
+        loss: 9,
+        upstream: 10,
+        upstream_stride: 11,
+        scale: 3.0,
+        total: 12,
+        workspace: 13,
+    };
+
+    fn plan(rows: u64, gradient: Option<DType>, reduction: Reduction) -> Plan {
+        let device = Device { capability: (8, 0), shared_memory_per_block: 163 << 10, max_grid: 0x7fff_ffff };
+        let problem = Problem { rows, cols: 20, scores: DType::F16, labels: DType::U8, gradient, reduction };
+        Plan::new(&device, &problem).expect("a plan")
     }
-    sum(arguments.loss, problem.rows, 1.0, arguments.workspace, total.shares)?;
-    sum(arguments.workspace, total.shares.into(), share, arguments.total, 1)
+
+    #[test]
+    fn every_argument_in_its_place() {
+        let plan_of = |gradient| plan(4, gradient, Reduction::Sum);
+        let args = KernelArgs::new(&plan_of(Some(DType::F16)), &Options::new().epsilon(0.25).cutoff(-9.0), &ARGUMENTS);
+        let words: [u64; 13] = [
+            args.rows,
+            args.cols,
+            args.scores,
+            args.scores_stride,
+            args.labels,
+            args.labels_stride,
+            args.mask,
+            args.mask_stride,
+            args.gradient,
+            args.gradient_stride,
+            args.loss,
+            args.upstream,
+            args.upstream_stride,
+        ];
+        assert_eq!(words, [4, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!([args.scale, args.low, args.high, args.cutoff], [3.0, 0.25, 0.75, -9.0]);
+        assert_eq!((args.gradient_f32, args.reserved), (0, 0));
+
+        let wide = KernelArgs::new(&plan_of(Some(DType::F32)), &Options::new(), &ARGUMENTS);
+        assert_eq!((wide.gradient, wide.gradient_f32, wide.cutoff), (7, 1, f32::NEG_INFINITY));
+        let forward = KernelArgs::new(&plan_of(None), &Options::new(), &ARGUMENTS);
+        assert_eq!((forward.gradient, forward.gradient_f32), (0, 0));
+    }
+
+    #[test]
+    fn a_mean_divides_by_the_rows() {
+        for (rows, reduction, scale) in
+            [(4, Reduction::Mean, 0.75), (4, Reduction::Sum, 3.0), (4, Reduction::None, 3.0), (0, Reduction::Mean, 3.0)]
+        {
+            let args = KernelArgs::new(&plan(rows, None, reduction), &Options::new(), &ARGUMENTS);
+            assert_eq!(args.scale, scale, "{rows} {reduction:?}");
+        }
+    }
+
+    #[test]
+    fn the_total_of_many_rows_goes_through_the_workspace() {
+        let sums_of = |rows| {
+            let plan = plan(rows, None, Reduction::Mean);
+            sums(plan.total.expect("a total"), &plan.problem, &ARGUMENTS)
+        };
+        let direct = Sum { from: 9, count: 8192, scale: 1.0 / 8192.0, to: 12, shares: 1 };
+        assert_eq!(sums_of(8192), (direct, None));
+        let first = Sum { from: 9, count: 16_384, scale: 1.0, to: 13, shares: 2 };
+        let second = Sum { from: 13, count: 2, scale: 1.0 / 16_384.0, to: 12, shares: 1 };
+        assert_eq!(sums_of(16_384), (first, Some(second)));
+    }
 }
