@@ -72,6 +72,13 @@ pub fn unit_maxima(pair: (DType, DType)) -> Case {
     Case::new("unit maxima", pair, (1, 6), &scores, &[0.0, 1.0, 0.0, 1.0, 1.0, 0.0]).upstream(Upstream::Host(1e-40))
 }
 
+/// A row just beyond the fast path, where a relative tolerance is smallest beside the logarithm of the exact path, whose
+/// argument is 2/3 of a power of two: there its polynomial has the most to say.
+pub fn logarithm(pair: (DType, DType)) -> Case {
+    let cols = (1 << 14) * 2 / 3 + 1;
+    Case::new("logarithm", pair, (1, cols), &vec![57.25; cols], &vec![0.0; cols])
+}
+
 /// Labels below 0 and above 1, which count as 0 and 1, whatever epsilon is.
 pub fn labels_outside(pair: (DType, DType), cols: usize, epsilon: f32) -> Case {
     let case = data::ordinary("labels outside", pair, (3, cols), 2.0, 5);

@@ -23,3 +23,13 @@ fn every_turn_of_the_exact_path() {
 fn maxima_of_exactly_one() {
     check_everywhere(PAIRS.map(turns::unit_maxima));
 }
+
+#[test]
+fn the_logarithm_of_the_exact_path() {
+    check_everywhere(PAIRS.map(|pair| {
+        let case = turns::logarithm(pair);
+        let loss = case.expected()[0].loss;
+        assert!((96.0 * 2f64.ln()..66.6).contains(&loss), "{loss}");
+        case
+    }));
+}

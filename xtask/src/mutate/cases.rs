@@ -377,6 +377,9 @@ fn spoiled(pair: (DType, DType), regime: Regime, epsilon: f32) -> Vec<Case> {
 fn exact(pair: (DType, DType), regime: Regime) -> Vec<Case> {
     let threads = threads(regime);
     let mut cases = turns::turns(pair, threads);
+    if regime != Regime::Warp {
+        cases.push(turns::logarithm(pair));
+    }
     for (k, cols) in [4 * threads, 4 * threads + threads / 2, 3 * threads + 1].into_iter().enumerate() {
         let seed = 55 + k as u64;
         let epsilon = [0.0, 1e-7][k % 2];
