@@ -123,7 +123,7 @@ impl Nvrtc {
             Target::MachineCode(arch) => format!("--gpu-architecture=sm_{arch}"),
         };
         let text = CString::new(source.text.as_str())?;
-        let name = CString::new(source.virtual_name())?;
+        let name = CString::new(source.virtual_name.as_str())?;
         let program = Program(result::create_program(&text, Some(&name))?);
         let mut options = vec![architecture.as_str(), "--std=c++17"];
         if let Target::Ptx(_) = target {
@@ -137,10 +137,10 @@ impl Nvrtc {
             let log = String::from_utf8_lossy(&log);
             let log = log.trim_end_matches('\0').trim();
             if let Err(error) = compiled {
-                bail!("{} does not compile for {target:?} ({error}):\n{log}", source.virtual_name());
+                bail!("{} does not compile for {target:?} ({error}):\n{log}", source.virtual_name);
             }
             // A warning in a kernel is a defect: nobody would see it.
-            ensure!(log.is_empty(), "{} for {target:?}: NVRTC warns:\n{log}", source.virtual_name());
+            ensure!(log.is_empty(), "{} for {target:?}: NVRTC warns:\n{log}", source.virtual_name);
             match target {
                 Target::Ptx(_) => {
                     let ptx: Vec<u8> = result::get_ptx(program.0)?.into_iter().map(|c| c as u8).collect();

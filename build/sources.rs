@@ -10,8 +10,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// Virtual folder of the kernels in line information.
-pub const VIRTUAL_ROOT: &str = "/zlpr/kernels";
+/// Folder of a source in line information: the same on every machine.
+fn virtual_folder(folder: &Path) -> Result<String> {
+    let name = folder.file_name().and_then(|n| n.to_str()).context("the folder of the kernels has no UTF-8 name")?;
+    Ok(format!("/zlpr/{name}"))
+}
 
 /// Virtual architectures of the prebuilt PTX: one for each source branch (`__CUDA_ARCH__`) there is.
 pub const PREBUILT_ARCHITECTURES: [u32; 2] = [75, 80];
@@ -27,14 +30,11 @@ pub struct Source {
     pub module: String,
     /// Text with all includes expanded.
     pub text: String,
+    /// The name NVRTC is told.
+    pub virtual_name: String,
 }
 
 impl Source {
-    /// The name NVRTC is told.
-    pub fn virtual_name(&self) -> String {
-        format!("{VIRTUAL_ROOT}/{}.cu", self.module)
-    }
-
     /// SHA-256 of the expanded text, in hexadecimal: what the prebuilt PTX was made from.
     pub fn hash(&self) -> String {
         hash(self.text.as_bytes())
@@ -49,13 +49,16 @@ pub fn hash(bytes: &[u8]) -> String {
 /// All translation units of a folder, by name.
 pub fn read(folder: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
+    let virtual_folder = virtual_folder(folder)?;
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "cu") {
             let module = path.file_stem().and_then(|s| s.to_str()).context("kernel file name is not UTF-8")?;
             let mut text = String::new();
-            expand(folder, &format!("{module}.cu"), &mut BTreeSet::new(), &mut text)?;
-            sources.push(Source { module: module.into(), text });
+            let name = format!("{module}.cu");
+            expand((folder, &virtual_folder), &name, &mut BTreeSet::new(), &mut text)?;
+            let virtual_name = format!("{virtual_folder}/{name}");
+            sources.push(Source { module: module.into(), text, virtual_name });
         }
     }
     if sources.is_empty() {
@@ -65,19 +68,21 @@ pub fn read(folder: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Appends `name` to `text`. Every header is `#pragma once`: included where it is first named.
-fn expand(folder: &Path, name: &str, seen: &mut BTreeSet<String>, text: &mut String) -> Result<()> {
+/// Appends `name` of a real folder, whose virtual name is told, to `text`. Every header is `#pragma once`: included where
+/// it is first named.
+fn expand(folders: (&Path, &str), name: &str, seen: &mut BTreeSet<String>, text: &mut String) -> Result<()> {
+    let (folder, virtual_folder) = folders;
     let path = folder.join(name);
     let file = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    text.push_str(&format!("#line 1 \"{VIRTUAL_ROOT}/{name}\"\n"));
+    text.push_str(&format!("#line 1 \"{virtual_folder}/{name}\"\n"));
     for (number, line) in (1..).zip(file.lines()) {
         let include = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));
         match include {
             Some(header) => {
                 if seen.insert(header.into()) {
-                    expand(folder, header, seen, text)?;
+                    expand(folders, header, seen, text)?;
                 }
-                text.push_str(&format!("#line {} \"{VIRTUAL_ROOT}/{name}\"\n", number + 1));
+                text.push_str(&format!("#line {} \"{virtual_folder}/{name}\"\n", number + 1));
             }
             // Only headers are guarded by it, and they are expanded once; in a main file it is a warning.
             None if line == "#pragma once" => text.push('\n'),

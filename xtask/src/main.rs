@@ -28,7 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Regenerate `kernels/prebuilt` with NVRTC 12.1 (`ZLPR_NVRTC` says where it is).
+    /// Regenerate `kernels/prebuilt` and the bench's PTX with NVRTC 12.1 (`ZLPR_NVRTC` says where it is).
     Prebuilt {
         /// Write nothing; fail unless the checked-in files are what the sources give.
         #[arg(long)]

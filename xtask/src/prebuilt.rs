@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -25,7 +26,7 @@ pub fn run(check: bool) -> Result<()> {
         NVRTC_VERSION.1,
         nvrtc.origin
     );
-    let sources = sources::read(&crate::kernels_folder())?;
+    let (folder, sources) = (crate::kernels_folder(), sources::read(&crate::kernels_folder())?);
     let mut files = BTreeMap::new();
     for source in &sources {
         for arch in PREBUILT_ARCHITECTURES {
@@ -35,26 +36,42 @@ pub fn run(check: bool) -> Result<()> {
     }
     let manifest = manifest(&sources, &files).into_bytes();
     files.insert("manifest.json".into(), manifest);
+    settle(&folder.join("prebuilt"), &files, check)?;
 
-    let folder = crate::kernels_folder().join("prebuilt");
-    fs::create_dir_all(&folder)?;
-    let mut present: Vec<String> = Vec::new();
-    for entry in fs::read_dir(&folder)? {
-        present.push(entry?.file_name().to_string_lossy().into());
+    // What the bench compares with is none of the library's kernels: one PTX beside its source, for every device.
+    let folder = folder.with_file_name("benches");
+    let mut files = BTreeMap::new();
+    for source in sources::read(&folder)? {
+        files.insert(format!("{}.ptx", source.module), nvrtc.compile(&source, Target::Ptx(PREBUILT_ARCHITECTURES[0]))?);
     }
-    let stale = present.iter().filter(|name| !files.contains_key(*name));
+    settle(&folder, &files, check)
+}
+
+/// Writes the generated files of a folder and removes those that belong to no source any more, or with `check` compares
+/// them.
+fn settle(folder: &Path, files: &BTreeMap<String, Vec<u8>>, check: bool) -> Result<()> {
+    let shown = folder.strip_prefix(crate::kernels_folder().with_file_name("")).unwrap_or(folder).display();
+    fs::create_dir_all(folder)?;
+    let mut stale = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|e| e == "ptx" || e == "json") && !files.contains_key(&name) {
+            stale.push(name);
+        }
+    }
     if !check {
         for name in stale {
             fs::remove_file(folder.join(name))?;
         }
-        for (name, bytes) in &files {
-            fs::write(folder.join(name), bytes).with_context(|| format!("cannot write kernels/prebuilt/{name}"))?;
+        for (name, bytes) in files {
+            fs::write(folder.join(name), bytes).with_context(|| format!("cannot write {shown}/{name}"))?;
         }
-        println!("wrote {} files to kernels/prebuilt", files.len());
+        println!("wrote {} files to {shown}", files.len());
         return Ok(());
     }
-    let mut wrong: Vec<String> = stale.map(|name| format!("{name} belongs to no source")).collect();
-    for (name, bytes) in &files {
+    let mut wrong: Vec<String> = stale.iter().map(|name| format!("{name} belongs to no source")).collect();
+    for (name, bytes) in files {
         match fs::read(folder.join(name)) {
             Ok(found) if found == *bytes => {}
             Ok(_) => wrong.push(format!("{name} is not what the sources give")),
@@ -62,9 +79,9 @@ pub fn run(check: bool) -> Result<()> {
         }
     }
     if !wrong.is_empty() {
-        bail!("kernels/prebuilt is out of date (`cargo xtask prebuilt` regenerates it):\n  {}", wrong.join("\n  "));
+        bail!("{shown} is out of date (`cargo xtask prebuilt` regenerates it):\n  {}", wrong.join("\n  "));
     }
-    println!("{} files in kernels/prebuilt are what the sources give", files.len());
+    println!("{} files in {shown} are what the sources give", files.len());
     Ok(())
 }
 

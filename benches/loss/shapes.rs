@@ -1,0 +1,128 @@
+//! What is measured: shapes, modes, and how much of each.
+
+use std::time::Duration;
+
+/// What is computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Loss and gradient.
+    Gradient,
+    /// Loss only.
+    Forward,
+    /// Loss and gradient, which overwrites the scores.
+    InPlace,
+}
+
+impl Mode {
+    pub const ALL: [Mode; 3] = [Mode::Gradient, Mode::Forward, Mode::InPlace];
+
+    /// Name in results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Gradient => "gradient",
+            Mode::Forward => "forward",
+            Mode::InPlace => "in place",
+        }
+    }
+}
+
+/// One shape.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Where it comes from; [`GRID`] and [`ODD`] are not workloads.
+    pub name: &'static str,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// Powers of two at a constant number of elements: what is plotted as lines.
+pub const GRID: &str = "grid";
+/// The same, one column more: rows at every alignment.
+pub const ODD: &str = "odd";
+
+/// Rows of workloads whose number is free.
+const BATCH: usize = 1024;
+
+/// Real workloads, and few rows that are long.
+const WORKLOADS: [Shape; 16] = [
+    workload("CMeEE, 16 x 9 heads of 256^2", 144, 65_536),
+    workload("CLUENER, 64 x 10 heads of 128^2", 640, 16_384),
+    workload("GPLinker, 64 x 100 heads of 128^2", 6_400, 16_384),
+    workload("GlobalPointer, 512^2", 160, 262_144),
+    workload("GlobalPointer, 1024^2", 40, 1_048_576),
+    workload("TPLinker+", 264_192, 220),
+    workload("AAPD", BATCH, 54),
+    workload("COCO", BATCH, 80),
+    workload("RCV1", BATCH, 103),
+    workload("EUR-Lex", BATCH, 3_956),
+    workload("AmazonCat", BATCH, 13_330),
+    workload("Wiki10", BATCH, 30_938),
+    workload("Amazon-670K", BATCH, 670_091),
+    workload("Amazon-3M", BATCH, 2_812_281),
+    workload("eight rows", 8, 262_144),
+    workload("one row", 1, 1_048_576),
+];
+
+const fn workload(name: &'static str, rows: usize, cols: usize) -> Shape {
+    Shape { name, rows, cols }
+}
+
+/// How much is measured.
+pub struct Settings {
+    /// Once through everything, for its own sake.
+    pub quick: bool,
+    /// Most elements of a problem; the grid has exactly as many, as far as they divide.
+    pub elements: usize,
+    /// Bytes that one replay of a graph moves, within the bounds of `launches`.
+    pub replay_bytes: usize,
+    /// Fewest and most launches in a graph, unless more are needed to take every buffer in turn.
+    pub launches: (usize, usize),
+    /// Replays before the first that counts last this long.
+    pub warm_up: Duration,
+    /// The measurement of one line.
+    pub measurement: Duration,
+}
+
+impl Settings {
+    pub fn new(quick: bool) -> Settings {
+        if quick {
+            let shortest = Duration::from_millis(1);
+            return Settings {
+                quick,
+                elements: 2048,
+                replay_bytes: 0,
+                launches: (2, 3),
+                warm_up: shortest,
+                measurement: shortest,
+            };
+        }
+        Settings {
+            quick,
+            elements: 1 << 26,
+            replay_bytes: 16 << 30,
+            launches: (20, 200),
+            warm_up: Duration::from_millis(200),
+            measurement: Duration::from_millis(400),
+        }
+    }
+
+    /// All shapes.
+    pub fn shapes(&self) -> Vec<Shape> {
+        let grid = |name, cols: usize| Shape { name, rows: (self.elements / cols).max(1), cols };
+        if self.quick {
+            let rcv1 = Shape { name: "RCV1", rows: 3, cols: 103 };
+            return vec![grid(GRID, 64), grid(GRID, 1024), grid(ODD, 257), rcv1];
+        }
+        let powers = (5..=20).map(|bits| grid(GRID, 1 << bits));
+        let odd = (8..=20).step_by(2).map(|bits| grid(ODD, (1 << bits) + 1));
+        let fitting = WORKLOADS.into_iter().map(|s| Shape { rows: s.rows.min((self.elements / s.cols).max(1)), ..s });
+        powers.chain(odd).chain(fitting).collect()
+    }
+
+    /// Launches in one graph of a problem that moves so many bytes and takes so many buffers in turn.
+    pub fn launches(&self, bytes: usize, buffers: usize) -> usize {
+        let (least, most) = self.launches;
+        // Whole turns: every buffer is used as often as the others.
+        (self.replay_bytes / bytes.max(1)).clamp(least, most).next_multiple_of(buffers)
+    }
+}
