@@ -71,7 +71,7 @@ const fn workload(name: &'static str, rows: usize, cols: usize) -> Shape {
 pub struct Settings {
     /// Once through everything, for its own sake.
     pub quick: bool,
-    /// Most elements of a problem; the grid has exactly as many, as far as they divide.
+    /// Elements of the grid's problems, as far as columns divide them.
     pub elements: usize,
     /// Bytes that one replay of a graph moves, within the bounds of `launches`.
     pub replay_bytes: usize,
@@ -115,7 +115,9 @@ impl Settings {
         }
         let powers = (5..=20).map(|bits| grid(GRID, 1 << bits));
         let odd = (8..=20).step_by(2).map(|bits| grid(ODD, (1 << bits) + 1));
-        let fitting = WORKLOADS.into_iter().map(|s| Shape { rows: s.rows.min((self.elements / s.cols).max(1)), ..s });
+        // Twice the grid's elements: all but the largest workloads as they are.
+        let fit = |s: Shape| Shape { rows: s.rows.min((2 * self.elements / s.cols).max(1)), ..s };
+        let fitting = WORKLOADS.into_iter().map(fit);
         powers.chain(odd).chain(fitting).collect()
     }
 
