@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use zlpr::DType;
 use zlpr::kernels::KERNELS;
 use zlpr::plan::{self, Plan, Regime};
@@ -74,7 +74,8 @@ impl<'a> Session<'a> {
             let name = format!("{} {} {}", problem.scores, problem.labels, problem.mode.name());
             let mut group = criterion.benchmark_group(name);
             group.throughput(Throughput::Bytes(problem.bytes() as u64));
-            group.sample_size(SAMPLES).warm_up_time(SHORTEST).measurement_time(self.settings.measurement);
+            group.sampling_mode(SamplingMode::Flat).sample_size(SAMPLES);
+            group.warm_up_time(SHORTEST).measurement_time(self.settings.measurement);
             let id = BenchmarkId::new(plan.kernel.regime.module(), format!("{}x{}", problem.rows, problem.cols));
             group.bench_function(id, |bencher| {
                 bencher.iter_custom(|launches| {

@@ -99,10 +99,10 @@ impl Settings {
         Settings {
             quick,
             elements: 1 << 26,
-            replay_bytes: 16 << 30,
+            replay_bytes: 8 << 30,
             launches: (20, 200),
             warm_up: Duration::from_millis(200),
-            measurement: Duration::from_millis(400),
+            measurement: Duration::from_millis(100),
         }
     }
 
