@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod hardware;
 mod kernels;
 mod machine;
 mod mutate;
@@ -49,6 +50,8 @@ enum Command {
     ///
     /// `cargo mutants` does the same for plan, validation and raw layer: see `.cargo/mutants.toml`.
     Mutate(mutate::Options),
+    /// On a machine with a GPU: run tests, compute-sanitizer, bench and peers, and write one report to send back.
+    Hardware(hardware::Options),
     /// Measure how fast the virtual GPU runs the kernels.
     Throughput,
     /// The process that runs changed kernels.
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
         Command::Kernels { out, archs } => kernels::write(&out, &archs),
         Command::Static(options) => report::run(&options),
         Command::Mutate(options) => mutate::run(&options),
+        Command::Hardware(options) => hardware::run(&options),
         Command::Throughput => throughput::run(),
         Command::MutateWorker => mutate::serve(),
     }
