@@ -1,5 +1,7 @@
 //! One problem: a shape in types and a mode, and the kernel for it.
 
+use std::fmt;
+
 use anyhow::Result;
 use zlpr::plan::{self, Plan, Regime};
 use zlpr::{DType, Reduction};
@@ -15,6 +17,13 @@ pub struct Problem {
     pub scores: DType,
     pub labels: DType,
     pub mode: Mode,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { rows, cols, scores, labels, mode, .. } = self;
+        write!(f, "{rows} x {cols} {scores} {labels} {}", mode.name())
+    }
 }
 
 impl Problem {

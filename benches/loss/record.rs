@@ -146,12 +146,14 @@ impl Line {
     /// For people.
     pub fn print(&self) {
         let Line { kernel, rows, cols, mode, workload, .. } = self;
-        let name = format!("{kernel} {rows} x {cols} {mode} ({workload})");
         let percent = |share: Option<f64>| share.map_or("?".into(), |share| format!("{:.1}%", 1e2 * share));
         if let Some(gbps) = self.gbps {
             let (of_streaming, of_peak) = (percent(self.of_streaming), percent(self.of_peak));
             let warm = if self.l2_cold { "" } else { ", within the L2 cache" };
-            println!("{name}: {gbps:.0} GB/s, {of_streaming} of streaming, {of_peak} of peak{warm}");
+            println!(
+                "{kernel} {rows} x {cols} {mode} ({workload}): {gbps:.0} GB/s, {of_streaming} of streaming, {of_peak} of \
+                 peak{warm}"
+            );
         }
     }
 }

@@ -40,11 +40,14 @@ pub const GRID: &str = "grid";
 /// The same, one column more: rows at every alignment.
 pub const ODD: &str = "odd";
 
+/// So little work that its time is that of a node in a graph.
+pub const TINY: &str = "tiny";
+
 /// Rows of workloads whose number is free.
 const BATCH: usize = 1024;
 
-/// Real workloads, and few rows that are long.
-const WORKLOADS: [Shape; 16] = [
+/// Real workloads, and few rows.
+const WORKLOADS: [Shape; 17] = [
     workload("CMeEE, 16 x 9 heads of 256^2", 144, 65_536),
     workload("CLUENER, 64 x 10 heads of 128^2", 640, 16_384),
     workload("GPLinker, 64 x 100 heads of 128^2", 6_400, 16_384),
@@ -61,6 +64,7 @@ const WORKLOADS: [Shape; 16] = [
     workload("Amazon-3M", BATCH, 2_812_281),
     workload("eight rows", 8, 262_144),
     workload("one row", 1, 1_048_576),
+    workload(TINY, 1, 128),
 ];
 
 const fn workload(name: &'static str, rows: usize, cols: usize) -> Shape {
@@ -110,8 +114,9 @@ impl Settings {
     pub fn shapes(&self) -> Vec<Shape> {
         let grid = |name, cols: usize| Shape { name, rows: (self.elements / cols).max(1), cols };
         if self.quick {
-            let rcv1 = Shape { name: "RCV1", rows: 3, cols: 103 };
-            return vec![grid(GRID, 64), grid(GRID, 1024), grid(ODD, 257), rcv1];
+            // More than one block of the streaming kernel, the last of them not whole.
+            let odd = Shape { name: ODD, rows: 40, cols: 257 };
+            return vec![grid(GRID, 64), grid(GRID, 1024), odd, workload(TINY, 1, 128)];
         }
         let powers = (5..=20).map(|bits| grid(GRID, 1 << bits));
         let odd = (8..=20).step_by(2).map(|bits| grid(ODD, (1 << bits) + 1));
