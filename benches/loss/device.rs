@@ -48,6 +48,13 @@ impl Device {
         // The default stream cannot be captured.
         Ok(Device { stream: context.new_stream()?, context, facts, gpu })
     }
+
+    /// Bytes of memory that are free.
+    pub fn free_memory(&self) -> Result<usize> {
+        // What was freed on the stream is given back when it is waited for.
+        self.stream.synchronize()?;
+        Ok(result::mem_get_info()?.0)
+    }
 }
 
 impl Facts {
@@ -79,10 +86,4 @@ impl Facts {
         let peak = 2e3 * f64::from(self.memory_clock_khz) * f64::from(self.bus_width_bits) / 8.0;
         (peak > 0.0).then_some(peak)
     }
-}
-
-/// Device memory that is free.
-pub fn free_memory(context: &Arc<CudaContext>) -> Result<usize> {
-    context.bind_to_thread()?;
-    Ok(result::mem_get_info()?.0)
 }

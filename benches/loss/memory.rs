@@ -11,7 +11,7 @@ use rand_distr::{Distribution, Normal};
 use zlpr::plan::Plan;
 use zlpr::{DType, Options, Score, raw, reference};
 
-use crate::device::{Device, free_memory};
+use crate::device::Device;
 use crate::problem::Problem;
 use crate::shapes::Mode;
 
@@ -52,7 +52,7 @@ pub struct Memory<'v> {
 impl<'v> Memory<'v> {
     /// Buffers that hold `values`, with a workspace.
     pub fn new(device: &Device, problem: Problem, values: &'v Values, workspace_bytes: usize) -> Result<Self> {
-        let Device { stream, context, facts, .. } = device;
+        let Device { stream, facts, .. } = device;
         let elements = problem.rows * problem.cols;
         let stride = |bytes: usize| bytes.next_multiple_of(ALIGNMENT);
         let scores_stride = stride(elements * problem.scores.size());
@@ -63,7 +63,7 @@ impl<'v> Memory<'v> {
 
         let wanted = (L2_TIMES * facts.l2_bytes).div_ceil(problem.bytes()).max(2);
         // A part of the memory stays free, for code and for what the driver needs.
-        let room = free_memory(context)? / 4 * 3 / one;
+        let room = device.free_memory()? / 4 * 3 / one;
         let count = wanted.min(MAX_SETS).min(room);
         ensure!(count > 0, "no room for {one} bytes of {}", facts.name);
 
