@@ -36,6 +36,11 @@ pub struct Counters {
     pub global_read_sectors: u64,
     /// 32-byte sectors touched by each write request of a warp, summed over the requests.
     pub global_write_sectors: u64,
+    /// The least sectors that the read requests could have touched: those of the same bytes side by
+    /// side from the beginning of a sector on, or what a request did touch where lanes share bytes.
+    pub global_read_sectors_least: u64,
+    /// The least sectors that the write requests could have touched.
+    pub global_write_sectors_least: u64,
     /// Read requests of warps to global memory.
     pub global_read_requests: u64,
     /// Write requests of warps to global memory, atomic operations included.
@@ -224,6 +229,8 @@ impl AddAssign for Counters {
         self.global_write_bytes += other.global_write_bytes;
         self.global_read_sectors += other.global_read_sectors;
         self.global_write_sectors += other.global_write_sectors;
+        self.global_read_sectors_least += other.global_read_sectors_least;
+        self.global_write_sectors_least += other.global_write_sectors_least;
         self.global_read_requests += other.global_read_requests;
         self.global_write_requests += other.global_write_requests;
         self.shared_read_bytes += other.shared_read_bytes;

@@ -43,21 +43,22 @@ fn read(index: &str, offset: u64) -> (Counters, Accesses) {
 
 #[test]
 fn reads_of_one_warp() {
-    // Requests, sectors, bytes, different bytes.
+    // Requests, sectors, bytes, different bytes; the least sectors.
     let cases = [
-        ("coalesced", "mov.u32 %r2, %r1;", 0, (1, 4, 128, 128)),
-        ("backwards", "sub.s32 %r2, 31, %r1;", 0, (1, 4, 128, 128)),
-        ("every second word", "shl.b32 %r2, %r1, 1;", 0, (1, 8, 128, 128)),
-        ("a sector each", "shl.b32 %r2, %r1, 3;", 0, (1, 32, 128, 128)),
-        ("one word for all", "mov.u32 %r2, 7;", 0, (1, 1, 128, 4)),
-        ("two lanes a word", "shr.u32 %r2, %r1, 1;", 0, (1, 2, 128, 64)),
-        ("off by one word", "mov.u32 %r2, %r1;", 4, (1, 5, 128, 128)),
+        ("coalesced", "mov.u32 %r2, %r1;", 0, (1, 4, 128, 128), 4),
+        ("backwards", "sub.s32 %r2, 31, %r1;", 0, (1, 4, 128, 128), 4),
+        ("every second word", "shl.b32 %r2, %r1, 1;", 0, (1, 8, 128, 128), 4),
+        ("a sector each", "shl.b32 %r2, %r1, 3;", 0, (1, 32, 128, 128), 4),
+        ("one word for all", "mov.u32 %r2, 7;", 0, (1, 1, 128, 4), 1),
+        ("two lanes a word", "shr.u32 %r2, %r1, 1;", 0, (1, 2, 128, 64), 2),
+        ("off by one word", "mov.u32 %r2, %r1;", 4, (1, 5, 128, 128), 4),
     ];
-    for (name, index, offset, expected) in cases {
+    for (name, index, offset, expected, least) in cases {
         let (counters, read) = self::read(index, offset);
         assert_eq!((read.requests, read.sectors, read.bytes, read.unique_bytes), expected, "{name}");
         let totals = (counters.global_read_requests, counters.global_read_sectors, counters.global_read_bytes);
         assert_eq!(totals, (read.requests, read.sectors, read.bytes), "{name}");
+        assert_eq!((counters.global_read_sectors_least, counters.global_write_sectors_least), (least, 0), "{name}");
         assert_eq!(read.repeated_bytes(), expected.2 - expected.3);
     }
 }
@@ -138,6 +139,46 @@ fn a_second_pass_comes_from_the_cache_if_the_rows_in_work_fit() {
     let mut again = two_passes(16, 32 << 10, 8);
     again.buffers[0].base = thrashing.buffers[0].base;
     assert_eq!(again, thrashing, "neither host threads nor addresses matter");
+}
+
+/// Sectors touched and the least possible, of reads and of writes, by 32 threads with the address of their `size` bytes
+/// in `%rd1`.
+fn sectors(size: u32, offset: u64, operation: &str) -> [u64; 4] {
+    let device = Device::new();
+    let buffer = device.upload(&vec![1u32; 4096]);
+    let text = kernel(&format!(
+        ".shared .align 16 .b8 tile[4096];
+{}
+mov.u64 %rd4, 0;
+{operation}",
+        address("mov.u32 %r2, %r1;", size)
+    ));
+    let counters = device.launch(&text, 1, 32, &[buffer + offset, 0, 0, 0]).unwrap_or_else(|fault| panic!("{fault}"));
+    let read = [counters.global_read_sectors, counters.global_read_sectors_least];
+    let written = [counters.global_write_sectors, counters.global_write_sectors_least];
+    [read[0], read[1], written[0], written[1]]
+}
+
+#[test]
+fn the_least_sectors_of_every_kind_of_request() {
+    let store = "st.global.u32 [%rd1], %r1;";
+    assert_eq!(sectors(4, 0, store), [0, 0, 4, 4]);
+    assert_eq!(sectors(4, 20, store), [0, 0, 5, 4]);
+    assert_eq!(sectors(8, 0, store), [0, 0, 8, 4], "every second word");
+    assert_eq!(sectors(16, 16, "ld.global.v4.u32 {%r6, %r7, %r8, %r9}, [%rd1];"), [17, 16, 0, 0]);
+    let some = "setp.lt.u32 %p1, %r1, 3;\n@%p1 st.global.u32 [%rd1], %r1;";
+    assert_eq!(sectors(4, 24, some), [0, 0, 2, 1], "three lanes, in two sectors");
+    let atomic = "red.global.add.u32 [%rd1], 1;";
+    assert_eq!(sectors(4, 4, atomic), [0, 0, 5, 4]);
+    assert_eq!(sectors(0, 4, atomic), [0, 0, 1, 1], "one word for all");
+    let copy = "mov.u32 %r6, tile;
+mad.lo.u32 %r6, %r1, 16, %r6;
+cp.async.cg.shared.global [%r6], [%rd1], 16;
+cp.async.wait_all;";
+    assert_eq!(sectors(16, 16, copy), [17, 16, 0, 0]);
+    let part = copy.replace("16;\ncp", "16, %r5;\ncp");
+    // Thread t copies its first t bytes, and the first none, up to 15.
+    assert_eq!(sectors(16, 0, &format!("and.b32 %r5, %r1, 15;\n{part}")), [16, 8, 0, 0]);
 }
 
 /// 32 threads store 4 bytes each at `stride` times their index in shared memory.

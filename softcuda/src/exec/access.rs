@@ -139,29 +139,42 @@ impl Worker<'_> {
                 }
                 self.check_shadow(&window, offset, first * bytes, length, access, first, start)?;
                 if count {
-                    let end = start + length as u64;
-                    self.counters.global_read_sectors +=
-                        if consecutive(mask) { (end.div_ceil(32)) - start / 32 } else { sectors(at, mask, bytes) };
+                    let run = consecutive(mask);
+                    let touched = if run { sectors_of_run(start, length as u64) } else { sectors(at, mask, bytes) };
+                    self.count_read(at, mask, bytes, touched);
                 }
-                self.count_read(at, mask, bytes, count);
                 return Ok(());
             }
         }
         self.gather_global(at, mask, bytes, access)?;
         if count {
-            self.counters.global_read_sectors += sectors(at, mask, bytes);
+            self.count_read(at, mask, bytes, sectors(at, mask, bytes));
         }
-        self.count_read(at, mask, bytes, count);
         Ok(())
     }
 
     #[inline(always)]
-    fn count_read(&mut self, at: &Lanes64, mask: u32, bytes: usize, count: bool) {
-        if count {
-            self.counters.global_read_requests += 1;
-            self.counters.global_read_bytes += u64::from(mask.count_ones()) * bytes as u64;
-            self.trace(Kind::Read, at, mask, bytes);
-        }
+    fn count_read(&mut self, at: &Lanes64, mask: u32, bytes: usize, touched: u64) {
+        self.count_read_request(u64::from(mask.count_ones()) * bytes as u64, touched);
+        self.trace(Kind::Read, at, mask, bytes);
+    }
+
+    /// Counts a read request to global memory and the sectors that it touched.
+    #[inline(always)]
+    pub(super) fn count_read_request(&mut self, bytes: u64, touched: u64) {
+        self.counters.global_read_requests += 1;
+        self.counters.global_read_bytes += bytes;
+        self.counters.global_read_sectors += touched;
+        self.counters.global_read_sectors_least += least_sectors(bytes, touched);
+    }
+
+    /// Counts a write request to global memory and the sectors that it touched.
+    #[inline(always)]
+    pub(super) fn count_write_request(&mut self, bytes: u64, touched: u64) {
+        self.counters.global_write_requests += 1;
+        self.counters.global_write_bytes += bytes;
+        self.counters.global_write_sectors += touched;
+        self.counters.global_write_sectors_least += least_sectors(bytes, touched);
     }
 
     fn gather_global(&mut self, at: &Lanes64, mask: u32, bytes: usize, access: &Access) -> Step {
@@ -224,8 +237,6 @@ impl Worker<'_> {
         self.progress += 1;
         let run = consecutive(mask) && contiguous(at, mask, bytes as u64);
         let length = mask.count_ones() as usize * bytes;
-        self.counters.global_write_requests += 1;
-        self.counters.global_write_bytes += length as u64;
         self.trace(Kind::Write, at, mask, bytes);
         if run {
             if start & (bytes as u64 - 1) != 0 {
@@ -236,8 +247,7 @@ impl Worker<'_> {
                 if self.staging.unchanged != 0 {
                     self.staging.unchanged = mask;
                 }
-                let end = start + length as u64;
-                self.counters.global_write_sectors += end.div_ceil(32) - start / 32;
+                self.count_write_request(length as u64, sectors_of_run(start, length as u64));
                 return Ok(());
             }
         }
@@ -251,7 +261,7 @@ impl Worker<'_> {
             };
             self.store_run(&window, offset, lane * bytes, bytes, lane, address)?;
         }
-        self.counters.global_write_sectors += sectors(at, mask, bytes);
+        self.count_write_request(length as u64, sectors(at, mask, bytes));
         Ok(())
     }
 
@@ -287,6 +297,18 @@ impl Worker<'_> {
         window.mark_written(offset, length);
         Ok(())
     }
+}
+
+/// Sectors of consecutive bytes.
+#[inline(always)]
+pub(super) fn sectors_of_run(start: u64, bytes: u64) -> u64 {
+    (start + bytes).div_ceil(32) - start / 32
+}
+
+/// Sectors that a request for so many bytes touches at least. Lanes that share bytes touch fewer.
+#[inline(always)]
+fn least_sectors(bytes: u64, touched: u64) -> u64 {
+    bytes.div_ceil(32).min(touched)
 }
 
 /// Distinct 32-byte sectors that the lanes touch.

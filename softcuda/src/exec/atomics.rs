@@ -194,9 +194,8 @@ impl Worker<'_> {
             let touch = Touch::of(&atom.at, Act::Update);
             if window == 0 {
                 self.race_global(cluster.own(), warp, &at, lanes, size, touch)?;
-                self.counters.global_write_requests += 1;
-                self.counters.global_write_bytes += u64::from(lanes.count_ones()) * size as u64;
-                self.counters.global_write_sectors += sectors(&at, lanes, size);
+                let bytes = u64::from(lanes.count_ones()) * size as u64;
+                self.count_write_request(bytes, sectors(&at, lanes, size));
                 self.trace(Kind::Atomic, &at, lanes, size);
             } else {
                 for (rank, lanes, offsets) in places {

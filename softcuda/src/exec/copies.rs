@@ -9,7 +9,7 @@ use crate::fault::FaultKind;
 use crate::lower::op::{CpAsync, NONE};
 use crate::memory::{DEFINED, load_bytes};
 
-use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors};
+use super::access::{addresses, consecutive, contiguous, first_lane, lanes_of, misaligned, sectors, sectors_of_run};
 use super::banks::{parts, wavefronts};
 use super::block::next;
 use super::registers::{LANES, Lanes32, Lanes64};
@@ -148,13 +148,12 @@ impl Worker<'_> {
         let whole = run
             && from[first].is_multiple_of(size as u64)
             && self.window(copy.from.site, from[first], length).is_some();
-        self.counters.global_read_requests += 1;
         self.trace_ranges(Kind::Read, lanes_of(reading).map(|lane| (from[lane], u64::from(bytes[lane]))));
         if whole {
-            self.counters.global_read_bytes += length;
-            self.counters.global_read_sectors += (from[first] + length).div_ceil(32) - from[first] / 32;
+            self.count_read_request(length, sectors_of_run(from[first], length));
             return Ok(());
         }
+        let mut total = 0;
         for lane in lanes_of(reading) {
             let address = from[lane];
             if !address.is_multiple_of(size as u64) {
@@ -164,9 +163,9 @@ impl Worker<'_> {
             if self.window(copy.from.site, address, length).is_none() {
                 return Err(self.outside(lane, address, length as usize, "asynchronous copy"));
             }
-            self.counters.global_read_bytes += length;
+            total += length;
         }
-        self.counters.global_read_sectors += sectors(from, reading, size);
+        self.count_read_request(total, sectors(from, reading, size));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::lower::op::{Atom, BulkCopy, NONE, StoreAsync};
 use crate::memory::{DEFINED, fill_bytes, load_bytes, store_bytes};
 use crate::ptx::Space;
 
-use super::access::{addresses, lanes_of, misaligned};
+use super::access::{addresses, lanes_of, misaligned, sectors_of_run};
 use super::cluster::Cluster;
 use super::mbarrier::Delivery;
 use super::races::{Act, Flight};
@@ -250,9 +250,7 @@ impl Worker<'_> {
                     if self.window(op.from.site, from, bytes as u64).is_none() && bytes > 0 {
                         return Err(self.outside(lane, from, bytes, "bulk copy"));
                     }
-                    self.counters.global_read_requests += 1;
-                    self.counters.global_read_bytes += bytes as u64;
-                    self.counters.global_read_sectors += (from + bytes as u64).div_ceil(32) - from / 32;
+                    self.count_read_request(bytes as u64, sectors_of_run(from, bytes as u64));
                     self.trace_ranges(Kind::Read, std::iter::once((from, bytes as u64)));
                     None
                 }
@@ -297,9 +295,7 @@ impl Worker<'_> {
                     self.take_off(&cluster.blocks, thread, Place::Shared(rank, offset), flight(Act::Read))?;
                 }
                 self.take_off(&cluster.blocks, thread, Place::Global(to), flight(act))?;
-                self.counters.global_write_requests += 1;
-                self.counters.global_write_bytes += bytes as u64;
-                self.counters.global_write_sectors += (to + bytes as u64).div_ceil(32) - to / 32;
+                self.count_write_request(bytes as u64, sectors_of_run(to, bytes as u64));
                 let kind = if op.reduce.is_some() { Kind::Atomic } else { Kind::Write };
                 self.trace_ranges(kind, std::iter::once((to, bytes as u64)));
                 cluster.transfers.issue(transfer(Place::Global(to), Done::Group(warp.bulk_groups[lane])));

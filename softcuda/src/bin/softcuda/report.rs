@@ -99,10 +99,27 @@ fn counters(out: &mut String, launch: &LaunchRecord) {
     row(out, "divergent branches", format_args!("{}", counters.divergent_branches));
     let (block, cluster, warp) = (counters.barriers, counters.cluster_barriers, counters.warp_barriers);
     row(out, "barriers", format_args!("{block} of blocks, {cluster} of clusters, {warp} of warps"));
-    let read = (counters.global_read_bytes, counters.global_read_requests, counters.global_read_sectors);
-    row(out, "global read", format_args!("{} bytes, {} requests, {} sectors", read.0, read.1, read.2));
-    let written = (counters.global_write_bytes, counters.global_write_requests, counters.global_write_sectors);
-    row(out, "global written", format_args!("{} bytes, {} requests, {} sectors", written.0, written.1, written.2));
+    let mut global = |name: &str, [bytes, requests, sectors, least]: [u64; 4]| {
+        row(out, name, format_args!("{bytes} bytes, {requests} requests, {sectors} sectors (at least {least})"));
+    };
+    global(
+        "global read",
+        [
+            counters.global_read_bytes,
+            counters.global_read_requests,
+            counters.global_read_sectors,
+            counters.global_read_sectors_least,
+        ],
+    );
+    global(
+        "global written",
+        [
+            counters.global_write_bytes,
+            counters.global_write_requests,
+            counters.global_write_sectors,
+            counters.global_write_sectors_least,
+        ],
+    );
     let shared = (counters.shared_read_bytes, counters.shared_write_bytes);
     row(out, "shared memory", format_args!("{} bytes read, {} written", shared.0, shared.1));
     let (requests, passes) = (counters.shared_requests, counters.shared_wavefronts);
