@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod counted;
 mod hardware;
 mod kernels;
 mod machine;
@@ -46,6 +47,8 @@ enum Command {
     },
     /// Tell what every kernel's machine code costs on every architecture, and hold it against `xtask/budgets.toml`.
     Static(report::Options),
+    /// Count what the kernels ask of memory on virtual GPUs, and hold it against `xtask/counted.toml`.
+    Counted(counted::Options),
     /// Change the kernels' PTX instruction by instruction, and fail if tests on the virtual GPU would not notice.
     ///
     /// `cargo mutants` does the same for plan, validation and raw layer: see `.cargo/mutants.toml`.
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         Command::Prebuilt { check } => prebuilt::run(check),
         Command::Kernels { out, archs } => kernels::write(&out, &archs),
         Command::Static(options) => report::run(&options),
+        Command::Counted(options) => counted::run(&options),
         Command::Mutate(options) => mutate::run(&options),
         Command::Hardware(options) => hardware::run(&options),
         Command::Throughput => throughput::run(),

@@ -1,0 +1,90 @@
+//! The tables that `cargo xtask counted` prints.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::measure::Counted;
+
+const LEGEND: &str = "bytes: requested per element, over the floor. again: bytes per element read again. DRAM: bytes per element that \
+     it moves,\nover the floor. sectors: over the least for the same requests; in parentheses, per request. waves: passes over \
+     the banks of\nshared memory, over the least. bars: block and cluster barriers per row. instr, MUFU: per element. div: \
+     branches per row at\nwhich lanes part. lanes: per instruction.\n";
+
+/// The worst of each regime, capability and alignment, which need not be one run's.
+pub fn summary(all: &[Counted]) -> String {
+    let mut groups: BTreeMap<(usize, &str, bool), Vec<&Counted>> = BTreeMap::new();
+    // Capabilities in the order in which they ran: as text, 12.0 would come before 9.0.
+    let mut capabilities: Vec<&str> = Vec::new();
+    for run in all {
+        let order = capabilities.iter().position(|c| *c == run.capability).unwrap_or_else(|| {
+            capabilities.push(&run.capability);
+            capabilities.len() - 1
+        });
+        groups.entry((order, run.regime, !run.aligned)).or_default().push(run);
+    }
+    let mut text = format!("The worst of each regime and capability; instructions and MUFU from the least to the most.\n{LEGEND}");
+    let _ = writeln!(
+        text,
+        "{:10} {:>4} {:9} {:>5} {:>8} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>13} {:>11} {:>6} {:>6}",
+        "regime", "cc", "rows", "runs", "columns", "bytes", "again", "DRAM", "sectors", "waves", "bars", "instr", "MUFU", "div", "lanes"
+    );
+    for ((order, regime, unaligned), runs) in groups {
+        let most = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(0.0, f64::max);
+        let least = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(f64::MAX, f64::min);
+        let _ = writeln!(
+            text,
+            "{regime:10} {:>4} {:9} {:>5} {:>8} {:>6.3} {:>6.2} {:>6.3} {:>14} {:>6.3} {:>9} {:>13} {:>11} {:>6.1} {:>6.1}",
+            capabilities[order],
+            if unaligned { "unaligned" } else { "aligned" },
+            runs.len(),
+            runs.iter().map(|run| run.cols).max().unwrap_or(0),
+            most(Counted::ratio),
+            most(|run| run.read_again),
+            most(|run| run.dram / run.floor),
+            format!("{:.3} ({:.1})", most(|run| run.sectors), most(|run| run.sectors_per_request)),
+            most(|run| run.wavefronts),
+            format!("{:.1}+{:.1}", most(|run| run.barriers), most(|run| run.cluster_barriers)),
+            format!("{:.1}-{:.1}", least(|run| run.instructions), most(|run| run.instructions)),
+            format!("{:.2}-{:.2}", least(|run| run.mufu), most(|run| run.mufu)),
+            most(|run| run.divergent),
+            least(|run| run.lanes),
+        );
+    }
+    text
+}
+
+/// One line per run.
+pub fn runs(all: &[Counted]) -> String {
+    let mut text = LEGEND.to_owned();
+    let _ = writeln!(
+        text,
+        "{:10} {:>4} {:9} {:>14} {:8} {:10} {:8} {:>6} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>6} {:>5} {:>6} {:>6}",
+        "regime", "cc", "types", "shape", "mode", "layout", "chosen", "bytes", "floor", "again", "DRAM", "sectors", "waves", "bars", "instr",
+        "MUFU", "div", "lanes"
+    );
+    for run in all {
+        let _ = writeln!(
+            text,
+            "{:10} {:>4} {:9} {:>14} {:8} {:10} {:8} {:>6.3} {:>6.3} {:>6.2} {:>6.3} {:>14} {:>6.3} {:>9} {:>6.1} {:>5.2} {:>6.1} {:>6.1}",
+            run.regime,
+            run.capability,
+            run.pair,
+            format!("{}x{}", run.rows, run.cols),
+            run.mode,
+            run.layout,
+            if run.selected { "by plan" } else { "forced" },
+            run.bytes,
+            run.floor,
+            run.read_again,
+            run.dram,
+            format!("{:.3} ({:.1})", run.sectors, run.sectors_per_request),
+            run.wavefronts,
+            format!("{:.1}+{:.1}", run.barriers, run.cluster_barriers),
+            run.instructions,
+            run.mufu,
+            run.divergent,
+            run.lanes,
+        );
+    }
+    text
+}
