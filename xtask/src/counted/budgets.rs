@@ -53,10 +53,8 @@ enum Metric {
     Sectors,
     /// Passes over the banks of shared memory over the least.
     Wavefronts,
-    /// Block barriers per row.
-    Barriers,
-    /// Cluster barriers per row.
-    ClusterBarriers,
+    /// Round trips per row, through a block or a cluster.
+    RoundTrips,
 }
 
 /// Which runs are meant: those that fit everything that is given.
@@ -76,7 +74,8 @@ struct Where {
 
 impl Where {
     fn fits(&self, run: &Counted) -> bool {
-        let among = |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|n| n.iter().any(|n| n == name));
+        let among =
+            |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|n| n.iter().any(|n| n == name));
         among(&self.regime, run.regime)
             && among(&self.capability, &run.capability)
             && among(&self.pair, &run.pair)
@@ -96,8 +95,7 @@ impl Metric {
             Metric::Reads => run.reads,
             Metric::Sectors => run.sectors,
             Metric::Wavefronts => run.wavefronts,
-            Metric::Barriers => run.barriers,
-            Metric::ClusterBarriers => run.cluster_barriers,
+            Metric::RoundTrips => run.round_trips(),
         }
     }
 }
@@ -109,8 +107,7 @@ impl fmt::Display for Metric {
             Metric::Reads => "reads of the inputs",
             Metric::Sectors => "sectors over the least",
             Metric::Wavefronts => "wavefronts over the least",
-            Metric::Barriers => "block barriers per row",
-            Metric::ClusterBarriers => "cluster barriers per row",
+            Metric::RoundTrips => "round trips per row",
         })
     }
 }
@@ -147,7 +144,7 @@ impl Budgets {
         Budgets::parse(include_str!("../../counted.toml"))
     }
 
-    fn parse(text: &str) -> Result<Budgets> {
+    pub(super) fn parse(text: &str) -> Result<Budgets> {
         toml::from_str(text).context("xtask/counted.toml")
     }
 
@@ -161,9 +158,10 @@ impl Budgets {
                 if value <= budget.at_most {
                     continue;
                 }
-                let known = self.known.iter().position(|known| {
-                    known.metric == budget.metric && value <= known.up_to && known.r#where.fits(run)
-                });
+                let known = self
+                    .known
+                    .iter()
+                    .position(|known| known.metric == budget.metric && value <= known.up_to && known.r#where.fits(run));
                 let (regime, example) = (run.regime, describe(run));
                 match exceeded.iter_mut().find(|e| (e.budget, e.known, e.regime) == (index, known, regime)) {
                     Some(same) => {

@@ -67,6 +67,12 @@ impl Counted {
     pub fn ratio(&self) -> f64 {
         self.bytes / self.floor
     }
+
+    /// Block barriers and cluster barriers per row. The first barrier of a cluster is not one: it tells that the shared
+    /// memory of its blocks may be used.
+    pub fn round_trips(&self) -> f64 {
+        self.barriers + (self.cluster_barriers - 1.0).max(0.0)
+    }
 }
 
 /// A virtual GPU that follows every access.

@@ -16,8 +16,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
-use zlpr::plan::Regime;
 use zlpr::DType;
+use zlpr::plan::Regime;
 
 use self::budgets::Budgets;
 use self::grid::{CAPABILITIES, Capability, Extent, PAIRS, Shape};
@@ -52,8 +52,8 @@ pub struct Options {
     check: bool,
 }
 
-/// Capabilities of the quick grid: without asynchronous copies, with them, with clusters.
-const QUICK: [Capability; 3] = [Capability(7, 5), Capability(8, 0), Capability(9, 0)];
+/// Capabilities of the quick grid: without asynchronous copies, with them, with clusters, with little shared memory.
+const QUICK: [Capability; 4] = [Capability(7, 5), Capability(8, 0), Capability(9, 0), Capability(12, 0)];
 
 /// Runs the command.
 ///
@@ -69,12 +69,16 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{pos}/{len} runs {wide_bar} {elapsed}")?);
     let jobs: Vec<_> = capabilities.iter().flat_map(|&on| PAIRS.map(|pair| (on, pair))).collect();
-    let counted: Vec<Vec<Counted>> = jobs.par_iter().map(|&(on, pair)| options.count(on, pair, &bar)).collect::<Result<_>>()?;
+    let counted: Vec<Vec<Counted>> =
+        jobs.par_iter().map(|&(on, pair)| options.count(on, pair, &bar)).collect::<Result<_>>()?;
     bar.finish_and_clear();
     let counted = counted.concat();
     ensure!(!counted.is_empty(), "no regime that was asked for holds such a row");
 
-    print!("{}", if options.runs || !options.shape.is_empty() { table::runs(&counted) } else { table::summary(&counted) });
+    print!(
+        "{}",
+        if options.runs || !options.shape.is_empty() { table::runs(&counted) } else { table::summary(&counted) }
+    );
     println!("{} launches counted in {:.0} s", counted.len(), start.elapsed().as_secs_f64());
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&counted)?;

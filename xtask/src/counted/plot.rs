@@ -82,6 +82,10 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, pair: &str, floor: f64, line
             .label(*regime)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
     }
-    chart.configure_series_labels().position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.8)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     Ok(())
 }

@@ -22,11 +22,26 @@ pub fn summary(all: &[Counted]) -> String {
         });
         groups.entry((order, run.regime, !run.aligned)).or_default().push(run);
     }
-    let mut text = format!("The worst of each regime and capability; instructions and MUFU from the least to the most.\n{LEGEND}");
+    let mut text =
+        format!("The worst of each regime and capability; instructions and MUFU from the least to the most.\n{LEGEND}");
     let _ = writeln!(
         text,
         "{:10} {:>4} {:9} {:>5} {:>8} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>13} {:>11} {:>6} {:>6}",
-        "regime", "cc", "rows", "runs", "columns", "bytes", "again", "DRAM", "sectors", "waves", "bars", "instr", "MUFU", "div", "lanes"
+        "regime",
+        "cc",
+        "rows",
+        "runs",
+        "columns",
+        "bytes",
+        "again",
+        "DRAM",
+        "sectors",
+        "waves",
+        "bars",
+        "instr",
+        "MUFU",
+        "div",
+        "lanes"
     );
     for ((order, regime, unaligned), runs) in groups {
         let most = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(0.0, f64::max);
@@ -59,8 +74,24 @@ pub fn runs(all: &[Counted]) -> String {
     let _ = writeln!(
         text,
         "{:10} {:>4} {:9} {:>14} {:8} {:10} {:8} {:>6} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>6} {:>5} {:>6} {:>6}",
-        "regime", "cc", "types", "shape", "mode", "layout", "chosen", "bytes", "floor", "again", "DRAM", "sectors", "waves", "bars", "instr",
-        "MUFU", "div", "lanes"
+        "regime",
+        "cc",
+        "types",
+        "shape",
+        "mode",
+        "layout",
+        "chosen",
+        "bytes",
+        "floor",
+        "again",
+        "DRAM",
+        "sectors",
+        "waves",
+        "bars",
+        "instr",
+        "MUFU",
+        "div",
+        "lanes"
     );
     for run in all {
         let _ = writeln!(

@@ -1,0 +1,166 @@
+//! Budgets and what exceeds them, on runs made by hand.
+
+use super::budgets::Budgets;
+use super::grid::{Layout, Mode};
+use super::measure::Counted;
+use super::{plot, table};
+
+/// A run within every budget.
+fn run() -> Counted {
+    Counted {
+        capability: "9.0".to_owned(),
+        regime: "staged",
+        selected: true,
+        kernel: "zlpr_staged_f16_u8",
+        pair: "f16+u8".to_owned(),
+        mode: Mode::Gradient,
+        layout: Layout::Contiguous,
+        aligned: true,
+        rows: 2,
+        cols: 32_768,
+        floor: 5.0,
+        bytes: 5.0,
+        read_again: 0.0,
+        reads: 1.0,
+        dram: 5.0,
+        sectors_per_request: 16.0,
+        sectors: 1.0,
+        wavefronts: 1.0,
+        barriers: 1.0,
+        cluster_barriers: 0.0,
+        instructions: 20.0,
+        mufu: 4.0,
+        divergent: 0.0,
+        lanes: 32.0,
+        warp_bytes_in_flight: 1024,
+    }
+}
+
+fn budgets(known: &str) -> Budgets {
+    Budgets::parse(&format!(
+        r#"
+        [[budget]]
+        metric = "bytes"
+        at_most = 1.01
+        where = {{ aligned = true }}
+        [[budget]]
+        metric = "round_trips"
+        at_most = 1.0
+        {known}"#
+    ))
+    .unwrap()
+}
+
+const KNOWN: &str = r#"
+    [[known]]
+    metric = "bytes"
+    up_to = 1.7
+    where = { regime = ["two_pass"], min_cols = 1000 }
+    reason = "reads twice"
+"#;
+
+#[test]
+fn the_checked_in_file_is_sound() {
+    Budgets::read().unwrap();
+}
+
+#[test]
+fn files_that_say_something_else_are_refused() {
+    for wrong in [
+        "[[budget]]\nmetric = \"bytes\"",
+        "[[budget]]\nmetric = \"byte\"\nat_most = 1.0",
+        "[[budget]]\nmetric = \"bytes\"\nat_most = 1.0\nwhere = { colums = 3 }",
+        "[[budget]]\nmetric = \"bytes\"\nat_most = 1.0\nwhere = { mode = [\"backward\"] }",
+        "budget = []\n[[known]]\nmetric = \"bytes\"\nup_to = 2.0",
+    ] {
+        assert!(Budgets::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn runs_within_their_budgets_are_right() {
+    let budgets = budgets("");
+    assert_eq!(budgets.judge(&[run()]).wrong(true), [""; 0]);
+    // Exactly the budget, and another condition than the budget's.
+    let (exact, other) = (Counted { bytes: 5.05, ..run() }, Counted { aligned: false, bytes: 9.0, ..run() });
+    assert_eq!(budgets.judge(&[exact, other]).wrong(true), [""; 0]);
+}
+
+#[test]
+fn what_exceeds_is_told_once_with_its_worst_run() {
+    let (some, worst) = (Counted { bytes: 5.1, ..run() }, Counted { bytes: 6.0, cols: 40_000, ..run() });
+    let other = Counted { regime: "block", bytes: 5.5, ..run() };
+    let budgets = budgets("");
+    let wrong = budgets.judge(&[some, run(), worst, other]).wrong(true);
+    assert_eq!(
+        wrong,
+        [
+            "staged: bytes over the floor above 1.01 in 2 runs; worst 1.200: 9.0 f16+u8 2x40000 gradient contiguous (selected)",
+            "block: bytes over the floor above 1.01 in 1 runs; worst 1.100: 9.0 f16+u8 2x32768 gradient contiguous (selected)",
+        ]
+    );
+    assert_eq!(budgets.judge(&[Counted { bytes: f64::NAN, ..run() }]).wrong(true).len(), 1, "no number");
+}
+
+#[test]
+fn known_exceedings_are_accepted_where_and_as_far_as_they_are_known() {
+    let budgets = budgets(KNOWN);
+    let twice = Counted { regime: "two_pass", bytes: 8.0, ..run() };
+    let verdict = budgets.judge(&[twice.clone(), run()]);
+    assert_eq!(verdict.wrong(true), [""; 0]);
+    assert!(matches!(&verdict.known()[..], [text] if text.contains("1.600") && text.ends_with("reads twice")));
+    for unknown in [
+        Counted { bytes: 9.0, ..twice.clone() },
+        Counted { cols: 999, ..twice.clone() },
+        Counted { regime: "staged", ..twice.clone() },
+    ] {
+        assert_eq!(budgets.judge(&[twice.clone(), unknown]).wrong(true).len(), 1);
+    }
+}
+
+#[test]
+fn what_is_known_and_none_any_more_is_wrong() {
+    let budgets = budgets(KNOWN);
+    let verdict = budgets.judge(&[Counted { regime: "two_pass", ..run() }]);
+    assert!(matches!(&verdict.wrong(true)[..], [text] if text.contains("reads twice") && text.contains("remove it")));
+    assert_eq!(verdict.wrong(false), [""; 0], "a part of the grid need not show it");
+    let unaligned = Counted { aligned: false, regime: "two_pass", bytes: 8.0, ..run() };
+    let verdict = budgets.judge(&[unaligned]);
+    assert_eq!(verdict.wrong(true).len(), 2, "a budget that no run has, and what is known of it");
+}
+
+#[test]
+fn a_round_trip_is_a_barrier_but_for_the_first_of_a_cluster() {
+    let budgets = budgets("");
+    let wrong = |barriers, cluster_barriers| {
+        budgets.judge(&[Counted { barriers, cluster_barriers, ..run() }]).wrong(true).len()
+    };
+    assert_eq!([wrong(0.0, 0.0), wrong(1.0, 0.0), wrong(0.0, 2.0), wrong(1.0, 1.0)], [0; 4]);
+    assert_eq!([wrong(2.0, 0.0), wrong(0.0, 3.0), wrong(1.0, 2.0), wrong(1.5, 0.0)], [1; 4]);
+}
+
+#[test]
+fn the_summary_has_the_worst_of_each_group() {
+    let (a, b) = (Counted { bytes: 5.5, lanes: 20.0, ..run() }, Counted { sectors: 1.5, cols: 100, ..run() });
+    let other = Counted { capability: "12.0".to_owned(), ..run() };
+    let text = table::summary(&[a, b, other]);
+    let lines: Vec<Vec<&str>> =
+        text.lines().filter(|line| line.starts_with("staged")).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0][..9], ["staged", "9.0", "aligned", "2", "32768", "1.100", "0.00", "1.000", "1.500"]);
+    assert_eq!(lines[0].last(), Some(&"20.0"));
+    assert_eq!(lines[1][..4], ["staged", "12.0", "aligned", "1"]);
+}
+
+#[test]
+fn the_plot_has_a_line_per_regime_and_a_panel_per_pair() {
+    let path = std::env::temp_dir().join(format!("zlpr-counted-{}.svg", std::process::id()));
+    let other = Counted { pair: "f32+f32".to_owned(), regime: "warp", cols: 512, ..run() };
+    let masked = Counted { regime: "block", mode: Mode::Masked, ..run() };
+    plot::draw(&[run(), Counted { cols: 65_536, ..run() }, other, masked], &path).unwrap();
+    let svg = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    for (text, there) in [("staged", true), ("warp", true), ("floor", true), ("f32+f32", true), ("block", false)] {
+        assert_eq!(svg.contains(text), there, "{text}");
+    }
+}
