@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::grid::{Layout, Mode};
+use super::grid::{Extent, Layout, Mode};
 use super::measure::Counted;
 
 /// The file.
@@ -38,6 +38,9 @@ struct Known {
     up_to: f64,
     #[serde(default)]
     r#where: Where,
+    /// Whether the quick grid does not show it.
+    #[serde(default)]
+    whole_grid_only: bool,
     reason: String,
 }
 
@@ -77,7 +80,7 @@ impl Where {
         let among =
             |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|n| n.iter().any(|n| n == name));
         among(&self.regime, run.regime)
-            && among(&self.capability, &run.capability)
+            && among(&self.capability, &run.capability.to_string())
             && among(&self.pair, &run.pair)
             && self.mode.as_ref().is_none_or(|modes| modes.contains(&run.mode))
             && self.layout.is_none_or(|layout| layout == run.layout)
@@ -130,8 +133,9 @@ pub struct Exceeded {
 pub struct Verdict<'a> {
     budgets: &'a Budgets,
     exceeded: Vec<Exceeded>,
-    /// Known exceedings that there are not, and budgets that no run has: their indices.
+    /// Indices of known exceedings that there are not, in one of their regimes if they name some.
     idle_known: Vec<usize>,
+    /// Indices of budgets that no run has.
     idle_budgets: Vec<usize>,
 }
 
@@ -174,11 +178,18 @@ impl Budgets {
                 }
             }
         }
-        let idle = |count: usize, used: &dyn Fn(usize) -> bool| (0..count).filter(|&i| !used(i)).collect();
+        let seen = |known: usize| {
+            let mut of_it = exceeded.iter().filter(|e| e.known == Some(known)).map(|e| e.regime);
+            match &self.known[known].r#where.regime {
+                Some(regimes) => regimes.iter().all(|regime| of_it.clone().any(|seen| seen == regime)),
+                None => of_it.next().is_some(),
+            }
+        };
+        let held = |budget: usize| runs.iter().any(|run| self.budget[budget].r#where.fits(run));
         Verdict {
             budgets: self,
-            idle_known: idle(self.known.len(), &|i| exceeded.iter().any(|e| e.known == Some(i))),
-            idle_budgets: idle(self.budget.len(), &|i| runs.iter().any(|run| self.budget[i].r#where.fits(run))),
+            idle_known: (0..self.known.len()).filter(|&known| !seen(known)).collect(),
+            idle_budgets: (0..self.budget.len()).filter(|&budget| !held(budget)).collect(),
             exceeded,
         }
     }
@@ -191,14 +202,15 @@ impl Verdict<'_> {
         known.map(|(exceeded, known)| format!("{}\n    {}", self.words(exceeded), known.reason)).collect()
     }
 
-    /// What is wrong, in words. `whole`: whether every budget and every known exceeding should have been seen.
-    pub fn wrong(&self, whole: bool) -> Vec<String> {
+    /// What is wrong, in words; of a grid, also budgets and known exceedings that it should have shown and did not.
+    pub fn wrong(&self, grid: Option<Extent>) -> Vec<String> {
         let mut wrong: Vec<String> =
             self.exceeded.iter().filter(|e| e.known.is_none()).map(|e| self.words(e)).collect();
-        if whole {
-            let known = self.idle_known.iter().map(|&i| {
-                let Known { metric, reason, .. } = &self.budgets.known[i];
-                format!("known exceeding {i} ({metric}: {reason}) is none any more: remove it")
+        if let Some(extent) = grid {
+            let known = self.idle_known.iter().map(|&i| &self.budgets.known[i]);
+            let known = known.filter(|known| extent == Extent::Whole || !known.whole_grid_only).map(|known| {
+                let Known { metric, r#where, reason, .. } = known;
+                format!("known, but not seen any more ({metric}, {where:?}): take it out, or its regime. {reason}")
             });
             let budgets = self.idle_budgets.iter().map(|&i| {
                 let Budget { metric, r#where, .. } = &self.budgets.budget[i];

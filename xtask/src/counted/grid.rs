@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use zlpr::plan::{Device, Plan, Problem, Regime};
 use zlpr::{DType, Error, Reduction};
 
@@ -71,7 +71,7 @@ pub const PAIRS: [(DType, DType); 5] = [
 ];
 
 /// What is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Loss and gradient.
@@ -94,7 +94,7 @@ impl Mode {
 }
 
 /// Where the arrays lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Rows follow one another without padding. The first that is looked at is row 3 of its matrix, which no more than
@@ -317,7 +317,13 @@ impl FromStr for Shape {
 
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
+        f.pad(&format!("{}.{}", self.0, self.1))
+    }
+}
+
+impl Serialize for Capability {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -359,11 +365,16 @@ pub fn regime(name: &str) -> Result<Regime> {
     found.with_context(|| format!("no regime {name}; there are {}", Regime::ALL.map(Regime::module).join(", ")))
 }
 
+/// Place of a regime among the others: from the shortest rows to the longest.
+pub fn order(name: &str) -> usize {
+    Regime::ALL.into_iter().take_while(|regime| regime.module() != name).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DEVICE: Run = Run {
+    const RUN: Run = Run {
         shape: Shape { rows: 2, cols: 1024 },
         pair: PAIRS[1],
         mode: Mode::Gradient,
@@ -388,7 +399,7 @@ mod tests {
 
     #[test]
     fn aligned_is_what_every_array_is() {
-        let with = |cols, mode, layout| Run { shape: Shape { rows: 2, cols }, mode, layout, ..DEVICE }.aligned();
+        let with = |cols, mode, layout| Run { shape: Shape { rows: 2, cols }, mode, layout, ..RUN }.aligned();
         assert!(with(1024, Mode::Gradient, Layout::Contiguous));
         assert!(with(1032, Mode::Masked, Layout::Contiguous), "8 labels lie beside 8 scores");
         assert!(!with(1028, Mode::Gradient, Layout::Contiguous));
@@ -398,9 +409,8 @@ mod tests {
 
     #[test]
     fn the_floor_is_everything_once() {
-        let floor = |pair, mode, cols| {
-            Run { pair, mode, shape: Shape { rows: 2, cols }, ..DEVICE }.case().floor(mode.gradient())
-        };
+        let floor =
+            |pair, mode, cols| Run { pair, mode, shape: Shape { rows: 2, cols }, ..RUN }.case().floor(mode.gradient());
         let elements = 2 * 1000;
         let loss = 2 * 4;
         for (pair, per_element) in PAIRS.into_iter().zip([6, 5, 6, 12, 9]) {

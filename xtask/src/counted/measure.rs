@@ -10,8 +10,8 @@ use crate::common::{Implementation, Lab, Layer};
 /// What was counted.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counted {
-    /// Compute capability, such as `9.0`.
-    pub capability: String,
+    /// Compute capability.
+    pub capability: Capability,
     /// Where the row lives.
     pub regime: &'static str,
     /// Whether the plan chose the regime.
@@ -106,7 +106,7 @@ pub fn measure(lab: &Lab, capability: Capability, run: &Run) -> Result<Counted> 
     let blocks_per_row = (plan.grid as usize / rows).max(1);
     let inputs = inputs(&traffic.buffers, (rows * cols) as u64);
     Ok(Counted {
-        capability: capability.to_string(),
+        capability,
         regime: run.regime.module(),
         selected: run.selected,
         kernel: plan.kernel.name,

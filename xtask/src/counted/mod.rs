@@ -92,8 +92,8 @@ pub fn run(options: &Options) -> Result<()> {
     for text in verdict.known() {
         println!("known: {text}");
     }
-    let whole = options.regime.is_empty() && options.shape.is_empty() && options.capability.is_empty();
-    let wrong = verdict.wrong(whole);
+    let all = options.regime.is_empty() && options.shape.is_empty() && options.capability.is_empty();
+    let wrong = verdict.wrong(all.then(|| options.extent()));
     if wrong.is_empty() {
         println!("nothing exceeds its budget in a way that is not known");
         return Ok(());
@@ -105,6 +105,10 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 impl Options {
+    fn extent(&self) -> Extent {
+        if self.quick { Extent::Quick } else { Extent::Whole }
+    }
+
     /// Everything that was asked for on one device with one pair of types.
     fn count(&self, on: Capability, pair: (DType, DType), bar: &ProgressBar) -> Result<Vec<Counted>> {
         let lab = measure::lab(on)?;
@@ -114,8 +118,7 @@ impl Options {
             runs.extend(grid::one_shape(lab.device(), shape, pair, &self.regime)?);
         }
         if self.shape.is_empty() {
-            let extent = if self.quick { Extent::Quick } else { Extent::Whole };
-            runs = grid::runs(lab.device(), extent, pair)?;
+            runs = grid::runs(lab.device(), self.extent(), pair)?;
             runs.retain(|run| self.regime.is_empty() || self.regime.contains(&run.regime));
         }
         bar.inc_length(runs.len() as u64);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::grid::Mode;
+use super::grid::{self, Mode};
 use super::measure::Counted;
 
 /// Readable with any colour vision; regimes take them in the order in which they come.
@@ -25,20 +25,20 @@ const ACROSS: usize = 3;
 /// Width and height of a panel.
 const PANEL: (u32, u32) = (480, 360);
 
-/// Bytes per element at each number of columns, by regime.
-type Lines<'a> = BTreeMap<&'a str, BTreeMap<usize, f64>>;
+/// Bytes per element at each number of columns, by regime in its order.
+type Lines<'a> = BTreeMap<(usize, &'a str), BTreeMap<usize, f64>>;
 
-/// A panel for each pair of types with loss and gradient of aligned rows; the most bytes of all devices.
+/// A panel for each pair of types with loss and gradient; the most bytes of all devices and places in memory.
 pub fn draw(all: &[Counted], path: &Path) -> Result<()> {
     let mut panels: Vec<(&str, f64, Lines<'_>)> = Vec::new();
-    for run in all.iter().filter(|run| run.mode == Mode::Gradient && run.aligned) {
+    for run in all.iter().filter(|run| run.mode == Mode::Gradient) {
         let index = panels.iter().position(|panel| panel.0 == run.pair).unwrap_or_else(|| {
             panels.push((&run.pair, f64::MAX, Lines::new()));
             panels.len() - 1
         });
         let (_, floor, lines) = &mut panels[index];
         *floor = floor.min(run.floor);
-        let most = lines.entry(run.regime).or_default().entry(run.cols).or_insert(0.0);
+        let most = lines.entry((grid::order(run.regime), run.regime)).or_default().entry(run.cols).or_insert(0.0);
         *most = most.max(run.bytes);
     }
     let (across, down) = (panels.len().clamp(1, ACROSS), panels.len().div_ceil(ACROSS).max(1));
@@ -59,8 +59,9 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, pair: &str, floor: f64, line
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{pair}, loss and gradient"), ("sans-serif", 16))
         .margin(10)
+        .margin_right(36)
         .x_label_area_size(34)
-        .y_label_area_size(40)
+        .y_label_area_size(48)
         .build_cartesian_2d(range.clone().log_scale(), 0.0..1.1 * top)?;
     chart
         .configure_mesh()
@@ -73,8 +74,9 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, pair: &str, floor: f64, line
         .draw_series(LineSeries::new([(range.start, floor), (range.end, floor)], BLACK.stroke_width(1)))?
         .label("floor")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], BLACK));
-    for ((regime, line), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-        let style = colour.filled().stroke_width(2);
+    for (index, (((_, regime), line), colour)) in lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        // Most lines lie on the floor: each leaves the edges of those below it to be seen.
+        let style = colour.filled().stroke_width(2 * (lines.len() - index) as u32);
         let points = line.iter().map(|(&columns, &bytes)| (columns as f64, bytes));
         // Points too: a single length makes no line.
         chart

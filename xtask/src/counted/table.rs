@@ -3,27 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::grid::{self, Capability};
 use super::measure::Counted;
 
-const LEGEND: &str = "bytes: requested per element, over the floor. again: bytes per element read again. DRAM: bytes per element that \
-     it moves,\nover the floor. sectors: over the least for the same requests; in parentheses, per request. waves: passes over \
-     the banks of\nshared memory, over the least. bars: block and cluster barriers per row. instr, MUFU: per element. div: \
-     branches per row at\nwhich lanes part. lanes: per instruction.\n";
+const LEGEND: &str = "\
+bytes: requested per element, over the floor. again: bytes per element read again. DRAM: bytes it moves, over the floor.
+sectors: over the least for the same requests; in parentheses, per request. waves: passes over the banks of shared memory,
+over the least. bars: block and cluster barriers per row. instr, MUFU: PTX instructions and special functions per element.
+div: branches per row at which lanes part. lanes: per instruction.
+";
 
 /// The worst of each regime, capability and alignment, which need not be one run's.
 pub fn summary(all: &[Counted]) -> String {
-    let mut groups: BTreeMap<(usize, &str, bool), Vec<&Counted>> = BTreeMap::new();
-    // Capabilities in the order in which they ran: as text, 12.0 would come before 9.0.
-    let mut capabilities: Vec<&str> = Vec::new();
+    let mut groups: BTreeMap<(Capability, usize, bool), Vec<&Counted>> = BTreeMap::new();
     for run in all {
-        let order = capabilities.iter().position(|c| *c == run.capability).unwrap_or_else(|| {
-            capabilities.push(&run.capability);
-            capabilities.len() - 1
-        });
-        groups.entry((order, run.regime, !run.aligned)).or_default().push(run);
+        groups.entry((run.capability, grid::order(run.regime), !run.aligned)).or_default().push(run);
     }
-    let mut text =
-        format!("The worst of each regime and capability; instructions and MUFU from the least to the most.\n{LEGEND}");
+    let mut text = format!(
+        "The worst of each regime and capability; instructions and MUFU from the least to the most where the plan chose the\nregime.\n{LEGEND}"
+    );
     let _ = writeln!(
         text,
         "{:10} {:>4} {:9} {:>5} {:>8} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>13} {:>11} {:>6} {:>6}",
@@ -43,13 +41,20 @@ pub fn summary(all: &[Counted]) -> String {
         "div",
         "lanes"
     );
-    for ((order, regime, unaligned), runs) in groups {
+    for ((capability, _, unaligned), runs) in groups {
         let most = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(0.0, f64::max);
         let least = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(f64::MAX, f64::min);
+        // Forced to rows that are too short for it, a regime spends what it likes.
+        let chosen = runs.iter().any(|run| run.selected);
+        let range = |value: fn(&Counted) -> f64| {
+            let values = runs.iter().filter(|run| run.selected == chosen).map(|run| value(run));
+            values.fold((f64::MAX, 0.0), |(least, most): (f64, f64), x| (least.min(x), most.max(x)))
+        };
+        let (instructions, mufu) = (range(|run| run.instructions), range(|run| run.mufu));
         let _ = writeln!(
             text,
-            "{regime:10} {:>4} {:9} {:>5} {:>8} {:>6.3} {:>6.2} {:>6.3} {:>14} {:>6.3} {:>9} {:>13} {:>11} {:>6.1} {:>6.1}",
-            capabilities[order],
+            "{:10} {capability:>4} {:9} {:>5} {:>8} {:>6.3} {:>6.2} {:>6.3} {:>14} {:>6.3} {:>9} {:>13} {:>11} {:>6.1} {:>6.1}",
+            runs[0].regime,
             if unaligned { "unaligned" } else { "aligned" },
             runs.len(),
             runs.iter().map(|run| run.cols).max().unwrap_or(0),
@@ -59,8 +64,8 @@ pub fn summary(all: &[Counted]) -> String {
             format!("{:.3} ({:.1})", most(|run| run.sectors), most(|run| run.sectors_per_request)),
             most(|run| run.wavefronts),
             format!("{:.1}+{:.1}", most(|run| run.barriers), most(|run| run.cluster_barriers)),
-            format!("{:.1}-{:.1}", least(|run| run.instructions), most(|run| run.instructions)),
-            format!("{:.2}-{:.2}", least(|run| run.mufu), most(|run| run.mufu)),
+            format!("{:.1}-{:.1}", instructions.0, instructions.1),
+            format!("{:.2}-{:.2}", mufu.0, mufu.1),
             most(|run| run.divergent),
             least(|run| run.lanes),
         );

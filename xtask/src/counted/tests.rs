@@ -1,14 +1,17 @@
 //! Budgets and what exceeds them, on runs made by hand.
 
 use super::budgets::Budgets;
-use super::grid::{Layout, Mode};
+use super::grid::{Capability, Extent, Layout, Mode};
 use super::measure::Counted;
 use super::{plot, table};
+
+/// Where everything should be seen.
+const GRID: Option<Extent> = Some(Extent::Quick);
 
 /// A run within every budget.
 fn run() -> Counted {
     Counted {
-        capability: "9.0".to_owned(),
+        capability: Capability(9, 0),
         regime: "staged",
         selected: true,
         kernel: "zlpr_staged_f16_u8",
@@ -80,10 +83,10 @@ fn files_that_say_something_else_are_refused() {
 #[test]
 fn runs_within_their_budgets_are_right() {
     let budgets = budgets("");
-    assert_eq!(budgets.judge(&[run()]).wrong(true), [""; 0]);
+    assert_eq!(budgets.judge(&[run()]).wrong(GRID), [""; 0]);
     // Exactly the budget, and another condition than the budget's.
     let (exact, other) = (Counted { bytes: 5.05, ..run() }, Counted { aligned: false, bytes: 9.0, ..run() });
-    assert_eq!(budgets.judge(&[exact, other]).wrong(true), [""; 0]);
+    assert_eq!(budgets.judge(&[exact, other]).wrong(GRID), [""; 0]);
 }
 
 #[test]
@@ -91,7 +94,7 @@ fn what_exceeds_is_told_once_with_its_worst_run() {
     let (some, worst) = (Counted { bytes: 5.1, ..run() }, Counted { bytes: 6.0, cols: 40_000, ..run() });
     let other = Counted { regime: "block", bytes: 5.5, ..run() };
     let budgets = budgets("");
-    let wrong = budgets.judge(&[some, run(), worst, other]).wrong(true);
+    let wrong = budgets.judge(&[some, run(), worst, other]).wrong(GRID);
     assert_eq!(
         wrong,
         [
@@ -99,7 +102,7 @@ fn what_exceeds_is_told_once_with_its_worst_run() {
             "block: bytes over the floor above 1.01 in 1 runs; worst 1.100: 9.0 f16+u8 2x32768 gradient contiguous (selected)",
         ]
     );
-    assert_eq!(budgets.judge(&[Counted { bytes: f64::NAN, ..run() }]).wrong(true).len(), 1, "no number");
+    assert_eq!(budgets.judge(&[Counted { bytes: f64::NAN, ..run() }]).wrong(GRID).len(), 1, "no number");
 }
 
 #[test]
@@ -107,14 +110,14 @@ fn known_exceedings_are_accepted_where_and_as_far_as_they_are_known() {
     let budgets = budgets(KNOWN);
     let twice = Counted { regime: "two_pass", bytes: 8.0, ..run() };
     let verdict = budgets.judge(&[twice.clone(), run()]);
-    assert_eq!(verdict.wrong(true), [""; 0]);
+    assert_eq!(verdict.wrong(GRID), [""; 0]);
     assert!(matches!(&verdict.known()[..], [text] if text.contains("1.600") && text.ends_with("reads twice")));
     for unknown in [
         Counted { bytes: 9.0, ..twice.clone() },
         Counted { cols: 999, ..twice.clone() },
         Counted { regime: "staged", ..twice.clone() },
     ] {
-        assert_eq!(budgets.judge(&[twice.clone(), unknown]).wrong(true).len(), 1);
+        assert_eq!(budgets.judge(&[twice.clone(), unknown]).wrong(GRID).len(), 1);
     }
 }
 
@@ -122,18 +125,37 @@ fn known_exceedings_are_accepted_where_and_as_far_as_they_are_known() {
 fn what_is_known_and_none_any_more_is_wrong() {
     let budgets = budgets(KNOWN);
     let verdict = budgets.judge(&[Counted { regime: "two_pass", ..run() }]);
-    assert!(matches!(&verdict.wrong(true)[..], [text] if text.contains("reads twice") && text.contains("remove it")));
-    assert_eq!(verdict.wrong(false), [""; 0], "a part of the grid need not show it");
+    assert!(
+        matches!(&verdict.wrong(GRID)[..], [text] if text.contains("reads twice") && text.contains("not seen any more"))
+    );
+    assert_eq!(verdict.wrong(None), [""; 0], "a part of the grid need not show it");
     let unaligned = Counted { aligned: false, regime: "two_pass", bytes: 8.0, ..run() };
     let verdict = budgets.judge(&[unaligned]);
-    assert_eq!(verdict.wrong(true).len(), 2, "a budget that no run has, and what is known of it");
+    assert_eq!(verdict.wrong(GRID).len(), 2, "a budget that no run has, and what is known of it");
+}
+
+#[test]
+fn each_regime_that_is_known_must_be_seen() {
+    let known = KNOWN.replace(r#"["two_pass"]"#, r#"["two_pass", "grid"]"#);
+    let budgets = budgets(&known);
+    let twice = |regime| Counted { regime, bytes: 8.0, ..run() };
+    assert_eq!(budgets.judge(&[twice("two_pass"), twice("grid")]).wrong(GRID), [""; 0]);
+    assert_eq!(budgets.judge(&[twice("two_pass"), Counted { regime: "grid", ..run() }]).wrong(GRID).len(), 1);
+}
+
+#[test]
+fn what_only_the_whole_grid_shows_need_not_be_in_the_quick_one() {
+    let budgets = budgets(&format!("{KNOWN} whole_grid_only = true"));
+    let verdict = budgets.judge(&[run()]);
+    assert_eq!(verdict.wrong(Some(Extent::Quick)), [""; 0]);
+    assert_eq!(verdict.wrong(Some(Extent::Whole)).len(), 1);
 }
 
 #[test]
 fn a_round_trip_is_a_barrier_but_for_the_first_of_a_cluster() {
     let budgets = budgets("");
     let wrong = |barriers, cluster_barriers| {
-        budgets.judge(&[Counted { barriers, cluster_barriers, ..run() }]).wrong(true).len()
+        budgets.judge(&[Counted { barriers, cluster_barriers, ..run() }]).wrong(GRID).len()
     };
     assert_eq!([wrong(0.0, 0.0), wrong(1.0, 0.0), wrong(0.0, 2.0), wrong(1.0, 1.0)], [0; 4]);
     assert_eq!([wrong(2.0, 0.0), wrong(0.0, 3.0), wrong(1.0, 2.0), wrong(1.5, 0.0)], [1; 4]);
@@ -142,7 +164,7 @@ fn a_round_trip_is_a_barrier_but_for_the_first_of_a_cluster() {
 #[test]
 fn the_summary_has_the_worst_of_each_group() {
     let (a, b) = (Counted { bytes: 5.5, lanes: 20.0, ..run() }, Counted { sectors: 1.5, cols: 100, ..run() });
-    let other = Counted { capability: "12.0".to_owned(), ..run() };
+    let other = Counted { capability: Capability(12, 0), ..run() };
     let text = table::summary(&[a, b, other]);
     let lines: Vec<Vec<&str>> =
         text.lines().filter(|line| line.starts_with("staged")).map(|line| line.split_whitespace().collect()).collect();
