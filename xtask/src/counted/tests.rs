@@ -1,8 +1,10 @@
-//! Budgets and what exceeds them, on runs made by hand.
+//! Budgets and what exceeds them, on runs made by hand; and launches whose counts are known.
 
 use super::budgets::Budgets;
-use super::grid::{Capability, Extent, Layout, Mode};
-use super::measure::Counted;
+use zlpr::plan::Regime;
+
+use super::grid::{Capability, Extent, Layout, Mode, PAIRS, Run, Shape, runs};
+use super::measure::{Counted, lab, measure};
 use super::{plot, table};
 
 /// Where everything should be seen.
@@ -184,5 +186,58 @@ fn the_plot_has_a_line_per_regime_and_a_panel_per_pair() {
     std::fs::remove_file(&path).unwrap();
     for (text, there) in [("staged", true), ("warp", true), ("floor", true), ("f32+f32", true), ("block", false)] {
         assert_eq!(svg.contains(text), there, "{text}");
+    }
+}
+
+/// What the formula moves is known; how often a regime reads is its contract.
+#[test]
+fn launches_are_counted() {
+    let on = Capability(8, 0);
+    let lab = lab(on).unwrap();
+    lab.context().bind_to_thread().unwrap();
+    let counted = |pair, mode, layout, regime| {
+        let run = Run { shape: Shape { rows: 4, cols: 2048 }, pair, mode, layout, regime, selected: false };
+        measure(&lab, on, &run).unwrap()
+    };
+    let near = |a: f64, b: f64| (a - b).abs() < 0.02;
+    for (pair, bytes) in PAIRS.into_iter().zip([6.0, 5.0, 6.0, 12.0, 9.0]) {
+        let once = counted(pair, Mode::Gradient, Layout::Contiguous, Regime::Block);
+        assert!(near(once.bytes, bytes) && near(once.floor, bytes) && near(once.dram, bytes), "{once:?}");
+        assert_eq!((once.reads, once.read_again, once.barriers, once.cluster_barriers), (1.0, 0.0, 1.0, 0.0));
+        assert!(once.aligned && once.mufu > 1.0 && once.instructions > 10.0 && once.lanes > 20.0, "{once:?}");
+
+        let twice = counted(pair, Mode::Gradient, Layout::Contiguous, Regime::TwoPass);
+        let inputs = (pair.0.size() + pair.1.size()) as f64;
+        assert!(
+            near(twice.bytes, bytes + inputs) && near(twice.read_again, inputs) && near(twice.reads, 2.0),
+            "{twice:?}"
+        );
+        assert!(near(twice.dram, bytes), "the second time from the cache: {twice:?}");
+
+        let forward = counted(pair, Mode::Forward, Layout::Contiguous, Regime::TwoPass);
+        assert!(near(forward.bytes, inputs) && near(forward.reads, 1.0), "{forward:?}");
+        let masked = counted(pair, Mode::Masked, Layout::Contiguous, Regime::Block);
+        assert!(near(masked.bytes, bytes + 1.0) && near(masked.reads, 1.0), "{masked:?}");
+        let in_place = counted(pair, Mode::InPlace, Layout::Offset, Regime::Block);
+        assert!(near(in_place.bytes, bytes) && !in_place.aligned && in_place.sectors > once.sectors, "{in_place:?}");
+    }
+}
+
+#[test]
+fn the_grid_has_every_regime_at_its_end_and_every_shape_as_planned() {
+    let lab = lab(Capability(9, 0)).unwrap();
+    for pair in PAIRS {
+        let runs = runs(lab.device(), Extent::Whole, pair).unwrap();
+        for regime in Regime::ALL {
+            let end = regime.max_cols(lab.device(), pair.0, pair.1);
+            let forced: Vec<usize> =
+                runs.iter().filter(|run| !run.selected && run.regime == regime).map(|run| run.shape.cols).collect();
+            assert_eq!(forced.contains(&(end as usize)), end != 0 && end != u64::MAX, "{regime}");
+            assert_eq!(forced.is_empty(), end == 0, "{regime}");
+        }
+        for cols in [54, 220, 13_330, 65_536, 1_048_576, 2_812_281, 255, 256, 257, 262_145] {
+            assert!(runs.iter().any(|run| run.selected && run.shape.cols == cols), "{cols}");
+        }
+        assert!(runs.iter().any(|run| run.layout == Layout::Offset));
     }
 }
