@@ -7,10 +7,10 @@ use super::grid::{self, Capability};
 use super::measure::Counted;
 
 const LEGEND: &str = "\
-bytes: requested per element, over the floor. again: bytes per element read again. DRAM: bytes it moves, over the floor.
-sectors: over the least for the same requests; in parentheses, per request. waves: passes over the banks of shared memory,
-over the least. bars: block and cluster barriers per row. instr, MUFU: PTX instructions and special functions per element.
-div: branches per row at which lanes part. lanes: per instruction.
+bytes: requested; again: read again; DRAM: moved by it; each per element. sectors: over the least for the same requests; in
+parentheses, per request. waves: passes over the banks of shared memory, over the least. bars: block and cluster barriers
+per row. instr, MUFU: PTX instructions and special functions per element. div: branches per row at which lanes part. lanes:
+per instruction.
 ";
 
 /// The worst of each regime, capability and alignment, which need not be one run's.
@@ -20,7 +20,8 @@ pub fn summary(all: &[Counted]) -> String {
         groups.entry((run.capability, grid::order(run.regime), !run.aligned)).or_default().push(run);
     }
     let mut text = format!(
-        "The worst of each regime and capability; instructions and MUFU from the least to the most where the plan chose the\nregime.\n{LEGEND}"
+        "The worst of each regime and capability, bytes and DRAM over the floor; instructions and MUFU from the least to the most\n\
+         where the plan chose the regime.\n{LEGEND}"
     );
     let _ = writeln!(
         text,
