@@ -65,6 +65,9 @@ pub struct Accesses {
     pub requests: u64,
     /// 32-byte sectors touched by each request, summed over the requests.
     pub sectors: u64,
+    /// The least sectors that these requests could have touched; see
+    /// [`Counters::global_read_sectors_least`](crate::Counters::global_read_sectors_least).
+    pub sectors_least: u64,
     /// Bytes that threads asked for.
     pub bytes: u64,
     /// Different bytes among them, within a launch.
@@ -82,6 +85,7 @@ impl AddAssign for Accesses {
     fn add_assign(&mut self, other: Accesses) {
         self.requests += other.requests;
         self.sectors += other.sectors;
+        self.sectors_least += other.sectors_least;
         self.bytes += other.bytes;
         self.unique_bytes += other.unique_bytes;
     }

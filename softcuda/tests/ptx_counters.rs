@@ -59,6 +59,7 @@ fn reads_of_one_warp() {
         let totals = (counters.global_read_requests, counters.global_read_sectors, counters.global_read_bytes);
         assert_eq!(totals, (read.requests, read.sectors, read.bytes), "{name}");
         assert_eq!((counters.global_read_sectors_least, counters.global_write_sectors_least), (least, 0), "{name}");
+        assert_eq!(read.sectors_least, least, "{name}");
         assert_eq!(read.repeated_bytes(), expected.2 - expected.3);
     }
 }

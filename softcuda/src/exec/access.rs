@@ -307,7 +307,7 @@ pub(super) fn sectors_of_run(start: u64, bytes: u64) -> u64 {
 
 /// Sectors that a request for so many bytes touches at least. Lanes that share bytes touch fewer.
 #[inline(always)]
-fn least_sectors(bytes: u64, touched: u64) -> u64 {
+pub(super) fn least_sectors(bytes: u64, touched: u64) -> u64 {
     bytes.div_ceil(32).min(touched)
 }
 

@@ -8,7 +8,7 @@ use crate::lower::op::{Op, Reg};
 use crate::memory::Window;
 use crate::traffic::{Accesses, BufferTraffic, Traffic};
 
-use super::access::lanes_of;
+use super::access::{lanes_of, least_sectors};
 use super::cache::{Cache, LINE, SECTOR};
 use super::grid::{residency, resident_per_sm};
 use super::registers::Lanes64;
@@ -180,12 +180,12 @@ impl Tracer {
                 Kind::Read => (&mut buffer.traffic.read, &mut buffer.read),
                 Kind::Write | Kind::Atomic => (&mut buffer.traffic.written, &mut buffer.written),
             };
-            *counts += Accesses { requests: 1, bytes: mine.iter().map(|range| range.1).sum(), ..Accesses::default() };
-            let mut sector = u64::MAX;
+            let bytes = mine.iter().map(|range| range.1).sum();
+            let (mut sectors, mut unique_bytes, mut sector) = (0, 0, u64::MAX);
             for (start, end) in merged(mine) {
-                counts.unique_bytes += touched.add(start, end);
+                unique_bytes += touched.add(start, end);
                 let (from, to) = (start / SECTOR, (end - 1) / SECTOR);
-                counts.sectors += to - from + u64::from(from != sector);
+                sectors += to - from + u64::from(from != sector);
                 sector = to;
                 if let Some(pieces) = &mut pieces {
                     let bytes = (end - start) as u32;
@@ -193,6 +193,8 @@ impl Tracer {
                 }
                 first = false;
             }
+            let sectors_least = least_sectors(bytes, sectors);
+            *counts += Accesses { requests: 1, sectors, sectors_least, bytes, unique_bytes };
         }
     }
 

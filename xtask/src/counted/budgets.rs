@@ -133,8 +133,8 @@ pub struct Exceeded {
 pub struct Verdict<'a> {
     budgets: &'a Budgets,
     exceeded: Vec<Exceeded>,
-    /// Indices of known exceedings that there are not, in one of their regimes if they name some.
-    idle_known: Vec<usize>,
+    /// Indices of known exceedings that there are not, with the regime if they name some.
+    idle_known: Vec<(usize, &'a str)>,
     /// Indices of budgets that no run has.
     idle_budgets: Vec<usize>,
 }
@@ -153,7 +153,7 @@ impl Budgets {
     }
 
     /// Holds runs against the budgets.
-    pub fn judge(&self, runs: &[Counted]) -> Verdict<'_> {
+    pub fn judge<'a>(&'a self, runs: &[Counted]) -> Verdict<'a> {
         let mut exceeded: Vec<Exceeded> = Vec::new();
         for (index, budget) in self.budget.iter().enumerate() {
             for run in runs.iter().filter(|run| budget.r#where.fits(run)) {
@@ -178,17 +178,17 @@ impl Budgets {
                 }
             }
         }
-        let seen = |known: usize| {
-            let mut of_it = exceeded.iter().filter(|e| e.known == Some(known)).map(|e| e.regime);
-            match &self.known[known].r#where.regime {
-                Some(regimes) => regimes.iter().all(|regime| of_it.clone().any(|seen| seen == regime)),
-                None => of_it.next().is_some(),
-            }
+        let idle = |(index, known): (usize, &'a Known)| {
+            let regimes = known.r#where.regime.as_ref().map_or(vec!["any"], |r| r.iter().map(String::as_str).collect());
+            let seen = |regime: &str| {
+                exceeded.iter().any(|e| e.known == Some(index) && (regime == "any" || regime == e.regime))
+            };
+            regimes.into_iter().filter(|regime| !seen(regime)).map(|regime| (index, regime)).collect::<Vec<_>>()
         };
         let held = |budget: usize| runs.iter().any(|run| self.budget[budget].r#where.fits(run));
         Verdict {
             budgets: self,
-            idle_known: (0..self.known.len()).filter(|&known| !seen(known)).collect(),
+            idle_known: self.known.iter().enumerate().flat_map(idle).collect(),
             idle_budgets: (0..self.budget.len()).filter(|&budget| !held(budget)).collect(),
             exceeded,
         }
@@ -207,14 +207,14 @@ impl Verdict<'_> {
         let mut wrong: Vec<String> =
             self.exceeded.iter().filter(|e| e.known.is_none()).map(|e| self.words(e)).collect();
         if let Some(extent) = grid {
-            let known = self.idle_known.iter().map(|&i| &self.budgets.known[i]);
-            let known = known.filter(|known| extent == Extent::Whole || !known.whole_grid_only).map(|known| {
-                let Known { metric, r#where, reason, .. } = known;
-                format!("known, but not seen any more ({metric}, {where:?}): take it out, or its regime. {reason}")
+            let known = self.idle_known.iter().map(|&(index, regime)| (&self.budgets.known[index], regime));
+            let known = known.filter(|(known, _)| extent == Extent::Whole || !known.whole_grid_only);
+            let known = known.map(|(Known { metric, reason, .. }, regime)| {
+                format!("known, but not seen any more: {metric} in {regime} regime: take it out. {reason}")
             });
             let budgets = self.idle_budgets.iter().map(|&i| {
-                let Budget { metric, r#where, .. } = &self.budgets.budget[i];
-                format!("budget {i} ({metric}) is that of no run: {where:?}")
+                let Budget { metric, at_most, .. } = &self.budgets.budget[i];
+                format!("budget {i} is that of no run: {metric} at most {at_most}")
             });
             wrong.extend(known.chain(budgets));
         }

@@ -50,7 +50,9 @@ pub struct Counted {
     pub barriers: f64,
     /// Barriers of a cluster per row.
     pub cluster_barriers: f64,
-    /// Instructions per element, each of a warp counted for its 32 lanes.
+    /// Reads of the workspace per row, of which most are asking again whether another block is done.
+    pub waits: f64,
+    /// Instructions per element, each of a warp counted for its 32 lanes; those of waiting for other blocks are among them.
     pub instructions: f64,
     /// Operations of the special-function unit per element.
     pub mufu: f64,
@@ -104,7 +106,7 @@ pub fn measure(lab: &Lab, capability: Capability, run: &Run) -> Result<Counted> 
     let elements = (rows * cols) as f64;
     // So few rows are each worked on once, by one block or, if there are more blocks than rows, by as many as fall to it.
     let blocks_per_row = (plan.grid as usize / rows).max(1);
-    let inputs = inputs(&traffic.buffers, (rows * cols) as u64);
+    let (asked, inputs, waits) = accesses(&traffic.buffers, (rows * cols) as u64);
     Ok(Counted {
         capability,
         regime: run.regime.module(),
@@ -117,18 +119,17 @@ pub fn measure(lab: &Lab, capability: Capability, run: &Run) -> Result<Counted> 
         rows,
         cols,
         floor: case.floor(run.mode.gradient()) as f64 / elements,
-        bytes: (counters.global_read_bytes + counters.global_write_bytes) as f64 / elements,
+        bytes: asked.bytes as f64 / elements,
         read_again: inputs.repeated_bytes() as f64 / elements,
         reads: inputs.bytes as f64 / inputs.unique_bytes as f64,
         dram: (traffic.dram_read_bytes + traffic.dram_write_bytes) as f64 / elements,
-        sectors_per_request: (counters.global_read_sectors + counters.global_write_sectors) as f64
-            / (counters.global_read_requests + counters.global_write_requests) as f64,
-        sectors: (counters.global_read_sectors + counters.global_write_sectors) as f64
-            / (counters.global_read_sectors_least + counters.global_write_sectors_least) as f64,
+        sectors_per_request: asked.sectors as f64 / asked.requests as f64,
+        sectors: asked.sectors as f64 / asked.sectors_least as f64,
         wavefronts: counters.shared_wavefronts.max(1) as f64
             / (counters.shared_wavefronts - counters.shared_bank_conflicts).max(1) as f64,
         barriers: counters.barriers as f64 / (rows * blocks_per_row) as f64,
         cluster_barriers: counters.cluster_barriers as f64 / rows as f64,
+        waits: waits as f64 / rows as f64,
         instructions: 32.0 * counters.warp_instructions as f64 / elements,
         mufu: counters.mufu() as f64 / elements,
         divergent: counters.divergent_branches as f64 / rows as f64,
@@ -137,12 +138,22 @@ pub fn measure(lab: &Lab, capability: Capability, run: &Run) -> Result<Counted> 
     })
 }
 
-/// Reads of the matrices: of each of which at least a byte per element was read. What else there is, upstream
-/// gradients and a workspace, is smaller.
-fn inputs(buffers: &[BufferTraffic], elements: u64) -> Accesses {
-    let mut sum = Accesses::default();
-    for buffer in buffers.iter().filter(|buffer| buffer.read.unique_bytes >= elements) {
-        sum += buffer.read;
+/// What was asked of all arrays; reads of the matrices among it, of each of which at least a byte per element is read;
+/// and reads of the workspace, which are not among it. That is what is both read and written but for gradients in
+/// place. Blocks ask it again and again whether others are done, as often as the interpreter lets them.
+pub(super) fn accesses(buffers: &[BufferTraffic], elements: u64) -> (Accesses, Accesses, u64) {
+    let (mut asked, mut inputs, mut waits) = (Accesses::default(), Accesses::default(), 0);
+    for BufferTraffic { read, written, .. } in buffers {
+        let matrix = read.unique_bytes >= elements;
+        if !matrix && read.requests != 0 && written.requests != 0 {
+            waits += read.requests;
+            continue;
+        }
+        asked += *read;
+        asked += *written;
+        if matrix {
+            inputs += *read;
+        }
     }
-    sum
+    (asked, inputs, waits)
 }

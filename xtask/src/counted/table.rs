@@ -9,8 +9,8 @@ use super::measure::Counted;
 const LEGEND: &str = "\
 bytes: requested; again: read again; DRAM: moved by it; each per element. sectors: over the least for the same requests; in
 parentheses, per request. waves: passes over the banks of shared memory, over the least. bars: block and cluster barriers
-per row. instr, MUFU: PTX instructions and special functions per element. div: branches per row at which lanes part. lanes:
-per instruction.
+per row. instr, MUFU: PTX instructions and special functions per element; the instructions of waiting for other blocks, as
+often as the interpreter lets them ask, are among them. div: branches per row at which lanes part. lanes: per instruction.
 ";
 
 /// The worst of each regime, capability and alignment, which need not be one run's.

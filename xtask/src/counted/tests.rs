@@ -1,10 +1,11 @@
 //! Budgets and what exceeds them, on runs made by hand; and launches whose counts are known.
 
 use super::budgets::Budgets;
+use softcuda::BufferTraffic;
 use zlpr::plan::Regime;
 
 use super::grid::{Capability, Extent, Layout, Mode, PAIRS, Run, Shape, runs};
-use super::measure::{Counted, lab, measure};
+use super::measure::{Counted, accesses, lab, measure};
 use super::{plot, table};
 
 /// Where everything should be seen.
@@ -33,6 +34,7 @@ fn run() -> Counted {
         wavefronts: 1.0,
         barriers: 1.0,
         cluster_barriers: 0.0,
+        waits: 0.0,
         instructions: 20.0,
         mufu: 4.0,
         divergent: 0.0,
@@ -189,6 +191,28 @@ fn the_plot_has_a_line_per_regime_and_a_panel_per_pair() {
     }
 }
 
+/// A workspace, through which blocks wait for each other, is no part of what must move; scores in place are.
+#[test]
+fn what_blocks_tell_each_other_is_counted_apart() {
+    let buffer = |read: u64, unique_bytes: u64, written: u64| {
+        let accesses = |bytes: u64, unique_bytes| {
+            let text = serde_json::json!({
+                "requests": bytes / 4, "sectors": bytes / 4, "sectors_least": bytes / 32, "bytes": bytes,
+                "unique_bytes": unique_bytes,
+            });
+            text.to_string()
+        };
+        let (read, written) = (accesses(read, unique_bytes), accesses(written, written));
+        let text = format!(r#"{{"base": 0, "size": 9000, "read": {read}, "written": {written}}}"#);
+        serde_json::from_str::<BufferTraffic>(&text).unwrap()
+    };
+    let (in_place, labels, loss, workspace) =
+        (buffer(4096, 2048, 2048), buffer(1024, 1024, 0), buffer(0, 0, 8), buffer(4000, 32, 64));
+    let (asked, inputs, waits) = accesses(&[in_place, labels, loss, workspace], 1024);
+    assert_eq!((asked.bytes, asked.sectors_least), (4096 + 2048 + 1024 + 8, 128 + 64 + 32));
+    assert_eq!((inputs.bytes, inputs.unique_bytes, waits), (5120, 3072, 1000));
+}
+
 /// What the formula moves is known; how often a regime reads is its contract.
 #[test]
 fn launches_are_counted() {
@@ -204,6 +228,7 @@ fn launches_are_counted() {
         let once = counted(pair, Mode::Gradient, Layout::Contiguous, Regime::Block);
         assert!(near(once.bytes, bytes) && near(once.floor, bytes) && near(once.dram, bytes), "{once:?}");
         assert_eq!((once.reads, once.read_again, once.barriers, once.cluster_barriers), (1.0, 0.0, 1.0, 0.0));
+        assert_eq!(once.waits, 0.0);
         assert!(once.aligned && once.mufu > 1.0 && once.instructions > 10.0 && once.lanes > 20.0, "{once:?}");
 
         let twice = counted(pair, Mode::Gradient, Layout::Contiguous, Regime::TwoPass);
