@@ -77,14 +77,16 @@ impl Counted {
     }
 }
 
-/// A virtual GPU that follows every access.
+/// A virtual GPU that follows every access, also where there is a real one, which would not count.
 ///
 /// # Errors
-/// The environment asks for a real one, which does not count.
+/// This process uses the real driver already, or the environment insists on it.
 pub fn lab(Capability(major, minor): Capability) -> Result<Lab> {
-    let lab = Lab::with(Config { trace: true, races: false, workers: 1, ..Config::capability(major, minor) });
-    ensure!(lab.gpu().is_virtual(), "a real GPU does not count what its kernels ask for: set SOFTCUDA=virtual");
-    Ok(lab)
+    ensure!(std::env::var_os("SOFTCUDA").is_none_or(|is| is != "real"), "SOFTCUDA=real, but a real GPU does not count");
+    let config = Config { trace: true, races: false, workers: 1, ..Config::capability(major, minor) };
+    // A process has one driver, that of its first device.
+    softcuda::virtual_gpu(config)?;
+    Ok(Lab::with(config))
 }
 
 /// Runs and counts.
