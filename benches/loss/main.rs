@@ -7,6 +7,9 @@
 //! them all once, on small problems, so that all of this runs there too.
 
 mod device;
+#[path = "../../tests/common/elements.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod elements;
 mod host;
 mod kernels;
 mod memory;
@@ -16,8 +19,11 @@ mod record;
 mod shapes;
 mod streaming;
 mod timing;
+#[path = "../../tests/common/workloads.rs"]
+mod workloads;
 
 use std::env;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use criterion::Criterion;
@@ -54,7 +60,7 @@ fn main() -> Result<()> {
     let run = Run {
         is_virtual,
         quick: settings.quick,
-        date: record::now()?,
+        unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         version: env!("CARGO_PKG_VERSION"),
         device: &device.facts,
         peak_gbps: device.facts.peak().filter(|_| !is_virtual).map(|peak| peak / 1e9),

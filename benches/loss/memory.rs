@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
-use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use zlpr::plan::Plan;
-use zlpr::{DType, Options, Score, raw, reference};
+use zlpr::{DType, Options, raw, reference};
 
 use crate::device::Device;
+use crate::elements::{decode, encode};
 use crate::problem::Problem;
 use crate::shapes::Mode;
 
@@ -169,24 +169,15 @@ impl Values {
         let normal = Normal::new(0.0, 3.0).expect("a finite deviation");
         let score: Vec<f64> = (0..VALUES).map(|_| normal.sample(&mut rng)).collect();
         let hard: Vec<f64> = (0..VALUES).map(|_| f64::from(u8::from(rng.random_bool(1.0 / 32.0)))).collect();
-        let soft = hard.iter().map(|t| 0.05 + 0.9 * t).collect();
-        let (scores, scores_f64) = encode(scores, score);
-        let (labels, labels_f64) = encode(labels, if labels == DType::U8 { hard } else { soft });
+        let soft: Vec<f64> = hard.iter().map(|t| 0.05 + 0.9 * t).collect();
+        let rounded = |dtype: DType, values: &[f64]| {
+            let bytes = encode(dtype, values);
+            let values = decode(dtype, &bytes);
+            (bytes, values)
+        };
+        let (scores, scores_f64) = rounded(scores, &score);
+        let (labels, labels_f64) = rounded(labels, if labels == DType::U8 { &hard } else { &soft });
         Values { scores, labels, scores_f64, labels_f64 }
-    }
-}
-
-/// The values rounded to a type: their bytes, and themselves.
-fn encode(dtype: DType, values: Vec<f64>) -> (Vec<u8>, Vec<f64>) {
-    fn round<S: Score>(values: Vec<f64>) -> (Vec<u8>, Vec<f64>) {
-        let rounded: Vec<S> = values.into_iter().map(S::from_f64).collect();
-        (bytemuck::cast_slice(&rounded).to_vec(), rounded.into_iter().map(S::to_f64).collect())
-    }
-    match dtype {
-        DType::F16 => round::<f16>(values),
-        DType::Bf16 => round::<bf16>(values),
-        DType::U8 => (values.iter().map(|&value| value as u8).collect(), values),
-        _ => round::<f32>(values),
     }
 }
 

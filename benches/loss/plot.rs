@@ -10,17 +10,6 @@ use plotters::prelude::*;
 use crate::record::Line;
 use crate::shapes::{GRID, ODD};
 
-/// Readable with any colour vision (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(120, 94, 240),
-];
-
 /// One plot for each combination of types and mode in `folder`; how many.
 pub fn draw(lines: &[Line], device: &str, folder: &Path) -> Result<usize> {
     let mut groups: BTreeMap<_, Vec<&Line>> = BTreeMap::new();
@@ -78,7 +67,7 @@ fn plot(lines: &[&Line], caption: &str, path: &Path) -> Result<()> {
         chart.draw_series(LineSeries::new(streaming, style))?.label("streaming kernel").legend(legend);
     }
     for (index, regime) in regimes.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
+        let colour = Palette99::pick(index).to_rgba();
         let of = |workload: &'static str| {
             lines.iter().filter(move |line| line.regime == *regime && line.workload == workload)
         };

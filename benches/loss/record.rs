@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -20,8 +19,8 @@ pub struct Run<'a> {
     pub is_virtual: bool,
     /// Once through small problems.
     pub quick: bool,
-    /// UTC.
-    pub date: String,
+    /// When it was written.
+    pub unix_seconds: u64,
     /// Of the crate.
     pub version: &'static str,
     pub device: &'a Facts,
@@ -176,23 +175,4 @@ pub fn folder() -> Result<PathBuf> {
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
-}
-
-/// Now, as in `2026-01-31 23:59 UTC`.
-pub fn now() -> Result<String> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let (mut days, minutes) = (seconds / 86_400, seconds / 60 % 1440);
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    Ok(format!("{year}-{:02}-{:02} {:02}:{:02} UTC", month + 1, days + 1, minutes / 60, minutes % 60))
 }

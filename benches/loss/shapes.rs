@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::workloads::WORKLOADS;
+
 /// What is computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -43,33 +45,8 @@ pub const ODD: &str = "odd";
 /// So little work that its time is that of a node in a graph.
 pub const TINY: &str = "tiny";
 
-/// Rows of workloads whose number is free.
-const BATCH: usize = 1024;
-
-/// Real workloads, and few rows.
-const WORKLOADS: [Shape; 17] = [
-    workload("CMeEE, 16 x 9 heads of 256^2", 144, 65_536),
-    workload("CLUENER, 64 x 10 heads of 128^2", 640, 16_384),
-    workload("GPLinker, 64 x 100 heads of 128^2", 6_400, 16_384),
-    workload("GlobalPointer, 512^2", 160, 262_144),
-    workload("GlobalPointer, 1024^2", 40, 1_048_576),
-    workload("TPLinker+", 264_192, 220),
-    workload("AAPD", BATCH, 54),
-    workload("COCO", BATCH, 80),
-    workload("RCV1", BATCH, 103),
-    workload("EUR-Lex", BATCH, 3_956),
-    workload("AmazonCat", BATCH, 13_330),
-    workload("Wiki10", BATCH, 30_938),
-    workload("Amazon-670K", BATCH, 670_091),
-    workload("Amazon-3M", BATCH, 2_812_281),
-    workload("eight rows", 8, 262_144),
-    workload("one row", 1, 1_048_576),
-    workload(TINY, 1, 128),
-];
-
-const fn workload(name: &'static str, rows: usize, cols: usize) -> Shape {
-    Shape { name, rows, cols }
-}
+/// Few rows, and so little work that its time is that of a launch.
+const FEW: [(&str, usize, usize); 3] = [("eight rows", 8, 262_144), ("one row", 1, 1_048_576), (TINY, 1, 128)];
 
 /// How much is measured.
 pub struct Settings {
@@ -116,13 +93,14 @@ impl Settings {
         if self.quick {
             // More than one block of the streaming kernel, the last of them not whole.
             let odd = Shape { name: ODD, rows: 40, cols: 257 };
-            return vec![grid(GRID, 64), grid(GRID, 1024), odd, workload(TINY, 1, 128)];
+            return vec![grid(GRID, 64), grid(GRID, 1024), odd, Shape { name: TINY, rows: 1, cols: 128 }];
         }
         let powers = (5..=20).map(|bits| grid(GRID, 1 << bits));
         let odd = (8..=20).step_by(2).map(|bits| grid(ODD, (1 << bits) + 1));
         // Twice the grid's elements: all but the largest workloads as they are.
-        let fit = |s: Shape| Shape { rows: s.rows.min((2 * self.elements / s.cols).max(1)), ..s };
-        let fitting = WORKLOADS.into_iter().map(fit);
+        let most = |cols: usize| (2 * self.elements / cols).max(1);
+        let fitting = WORKLOADS.into_iter().chain(FEW);
+        let fitting = fitting.map(|(name, rows, cols)| Shape { name, rows: rows.min(most(cols)), cols });
         powers.chain(odd).chain(fitting).collect()
     }
 

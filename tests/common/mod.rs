@@ -15,6 +15,7 @@ mod lab;
 mod memory;
 mod spec;
 pub mod turns;
+pub mod workloads;
 
 pub use case::{Case, Place, Upstream};
 pub use check::{Output, mismatches};

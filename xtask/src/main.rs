@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod columns;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod counted;

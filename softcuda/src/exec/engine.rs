@@ -11,6 +11,7 @@ use crate::lower::op::{Combine, Inst, NONE, Op, PredRef, Reg, Wide};
 use super::alu::{self, map2};
 use super::cluster::Cluster;
 use super::convert;
+use super::integer;
 use super::rare::rare;
 use super::registers::{LANES, Registers};
 use super::state::{Group, Problem, State, Step, Warp, Worker};
@@ -221,7 +222,7 @@ fn step(
         Op::Shift64 { f, d, a, b } => {
             let hazy = hazy(r, a, active) | hazy(r, b, active);
             settle(r, op, d, active, hazy);
-            let v = map2(r.get64(a), r.get32(b), |x, y| alu::shift64(f, x, y));
+            let v = map2(r.get64(a), r.get32(b), |x, y| integer::shift64(f, x, y));
             r.set64(d, &v, active);
         }
         Op::Wide { f, d, a, b, c } => {

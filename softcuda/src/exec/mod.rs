@@ -19,6 +19,7 @@ mod engine;
 mod float;
 mod grid;
 mod half;
+mod integer;
 mod mbarrier;
 mod meeting;
 mod print;

@@ -9,6 +9,7 @@ use super::approximate;
 use super::barrier::{Arrival, arrive};
 use super::cluster::Cluster;
 use super::engine::{Lanes, POLLS, combine, hazy, set_part, settle, settle_parts, wait_for_members};
+use super::integer;
 use super::registers::{LANES, Registers};
 use super::state::{Problem, State, Step, Warp, Worker};
 use super::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, alu64, half};
@@ -237,7 +238,7 @@ fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
             let mut v = [0; LANES];
             for (lane, value) in v.iter_mut().enumerate() {
                 let [a, b, c, e] = [a, b, c, e].map(|reg| r.get32(reg)[lane]);
-                *value = alu::bfi32(a, b, c, e);
+                *value = integer::bfi32(a, b, c, e);
             }
             r.set32(d, &v, active);
         }
@@ -247,20 +248,20 @@ fn rare_arithmetic(r: &mut Registers, op: &Op, active: u32) {
             let mut v = [0; LANES];
             for (lane, value) in v.iter_mut().enumerate() {
                 let (a, b) = (r.get64(a)[lane], r.get64(b)[lane]);
-                *value = alu::bfi64(a, b, r.get32(c)[lane], r.get32(e)[lane]);
+                *value = integer::bfi64(a, b, r.get32(c)[lane], r.get32(e)[lane]);
             }
             r.set64(d, &v, active);
         }
         Op::Bfe64 { signed, d, a, b, c } => {
             let hazy = hazy(r, a, active) | hazy(r, b, active) | hazy(r, c, active);
             settle(r, op, d, active, hazy);
-            let v = alu::map3(r.get64(a), r.get32(b), r.get32(c), |x, y, z| alu::bfe64(signed, x, y, z));
+            let v = alu::map3(r.get64(a), r.get32(b), r.get32(c), |x, y, z| integer::bfe64(signed, x, y, z));
             r.set64(d, &v, active);
         }
         Op::Count64 { f, d, a } => {
             let hazy = hazy(r, a, active);
             settle(r, op, d, active, hazy);
-            let v = alu::map1(r.get64(a), |x| alu::count64(f, x));
+            let v = alu::map1(r.get64(a), |x| integer::count64(f, x));
             r.set32(d, &v, active);
         }
         Op::Carry { .. } => carry(r, op, active),

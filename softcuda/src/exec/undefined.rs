@@ -7,8 +7,8 @@
 
 use crate::lower::op::{Bin32, Bin64, CvtSpec, HalfType, NONE, Op, Reg, Tri32, Un32, Un64};
 
-use super::alu::{self, shift64};
 use super::convert::convert;
+use super::integer::{self, shift64};
 use super::registers::{LANES, Registers};
 
 /// Bits of a conjunction that depend on undefined ones: a defined 0 on either side decides.
@@ -31,7 +31,7 @@ fn lop3(values: [u32; 3], undefined: [u32; 3], lut: u8) -> u32 {
     let mut zeros = 0;
     for choice in 0..8usize {
         let [a, b, c] = [0, 1, 2].map(|index| settled[index][choice >> index & 1]);
-        let result = alu::lop3(a, b, c, lut);
+        let result = integer::lop3(a, b, c, lut);
         ones |= result;
         zeros |= !result;
     }
@@ -50,11 +50,13 @@ fn tri32(f: Tri32, lut: u8, v: [u32; 3], u: [u32; 3]) -> u32 {
         | Tri32::PrmtRc16
             if u[2] & 0xffff == 0 =>
         {
-            alu::prmt(f, u[0], u[1], v[2])
+            integer::prmt(f, u[0], u[1], v[2])
         }
-        Tri32::ShfL | Tri32::ShfLWrap | Tri32::ShfR | Tri32::ShfRWrap if u[2] == 0 => alu::funnel(f, u[0], u[1], v[2]),
-        Tri32::BfeS if u[1] | u[2] == 0 => alu::bfe_s(u[0], v[1], v[2]),
-        Tri32::BfeU if u[1] | u[2] == 0 => alu::bfe_u(u[0], v[1], v[2]),
+        Tri32::ShfL | Tri32::ShfLWrap | Tri32::ShfR | Tri32::ShfRWrap if u[2] == 0 => {
+            integer::funnel(f, u[0], u[1], v[2])
+        }
+        Tri32::BfeS if u[1] | u[2] == 0 => integer::bfe_s(u[0], v[1], v[2]),
+        Tri32::BfeU if u[1] | u[2] == 0 => integer::bfe_u(u[0], v[1], v[2]),
         _ => all32(u[0] | u[1] | u[2]),
     }
 }
@@ -65,11 +67,11 @@ fn bin32(f: Bin32, a: u32, ua: u32, b: u32, ub: u32) -> u32 {
         Bin32::And => conjunction(wide(a), wide(ua), wide(b), wide(ub)) as u32,
         Bin32::Or => conjunction(wide(!a), wide(ua), wide(!b), wide(ub)) as u32,
         Bin32::Xor => ua | ub,
-        Bin32::Shl if ub == 0 => alu::shl(ua, b),
-        Bin32::Shl16 if ub == 0 => alu::shl(ua, b) & 0xffff,
-        Bin32::ShrU if ub == 0 => alu::shr(ua, b),
-        Bin32::ShrS if ub == 0 => alu::sar(ua, b),
-        Bin32::ShrS16 if ub == 0 => alu::sar(i32::from(ua as i16) as u32, b) & 0xffff,
+        Bin32::Shl if ub == 0 => integer::shl(ua, b),
+        Bin32::Shl16 if ub == 0 => integer::shl(ua, b) & 0xffff,
+        Bin32::ShrU if ub == 0 => integer::shr(ua, b),
+        Bin32::ShrS if ub == 0 => integer::sar(ua, b),
+        Bin32::ShrS16 if ub == 0 => integer::sar(i32::from(ua as i16) as u32, b) & 0xffff,
         _ => all32(ua | ub),
     }
 }
@@ -140,7 +142,7 @@ fn propagate_lane(r: &mut Registers, op: &Op, lane: usize) {
             let u = if u32_of(r, c) | u32_of(r, e) != 0 {
                 u32::MAX
             } else {
-                alu::bfi32(u32_of(r, a), u32_of(r, b), position, length)
+                integer::bfi32(u32_of(r, a), u32_of(r, b), position, length)
             };
             r.set_undefined32(d, lane, u);
         }
@@ -180,7 +182,7 @@ fn propagate_lane(r: &mut Registers, op: &Op, lane: usize) {
             let u = if u32_of(r, b) | u32_of(r, c) != 0 {
                 u64::MAX
             } else {
-                alu::bfe64(signed, u64_of(r, a), position, length)
+                integer::bfe64(signed, u64_of(r, a), position, length)
             };
             r.set_undefined64(d, lane, u);
         }
@@ -189,7 +191,7 @@ fn propagate_lane(r: &mut Registers, op: &Op, lane: usize) {
             let u = if u32_of(r, c) | u32_of(r, e) != 0 {
                 u64::MAX
             } else {
-                alu::bfi64(u64_of(r, a), u64_of(r, b), position, length)
+                integer::bfi64(u64_of(r, a), u64_of(r, b), position, length)
             };
             r.set_undefined64(d, lane, u);
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaContext, CudaFunction, DriverError, LaunchConfig};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, LaunchConfig};
 use cudarc::nvrtc::Ptx;
 use softcuda::{Config, Gpu};
 
@@ -20,6 +20,15 @@ pub(crate) fn device(config: Config) -> (Gpu, Arc<CudaContext>) {
 /// A device of compute capability 8.0.
 pub(crate) fn a100() -> (Gpu, Arc<CudaContext>) {
     device(Config::capability(8, 0))
+}
+
+/// A device without cudarc's own events, which may not be waited for in a capture, and two streams.
+pub(crate) fn bench(seed: u64) -> (Gpu, Arc<CudaContext>, [Arc<CudaStream>; 2]) {
+    let (gpu, context) = device(Config { seed, ..Config::capability(8, 0) });
+    // SAFETY: nothing was allocated yet whose events would be missed.
+    unsafe { context.disable_event_tracking() };
+    let streams = [context.new_stream().unwrap(), context.new_stream().unwrap()];
+    (gpu, context, streams)
 }
 
 /// A kernel of a PTX text.

@@ -10,16 +10,6 @@ use plotters::prelude::*;
 use super::grid::{self, Mode};
 use super::measure::Counted;
 
-/// Readable with any colour vision; regimes take them in the order in which they come.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-];
-
 /// Panels in a row.
 const ACROSS: usize = 3;
 /// Width and height of a panel.
@@ -74,9 +64,9 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, pair: &str, floor: f64, line
         .draw_series(LineSeries::new([(range.start, floor), (range.end, floor)], BLACK.stroke_width(1)))?
         .label("floor")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], BLACK));
-    for (index, (((_, regime), line), colour)) in lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+    for (index, ((_, regime), line)) in lines.iter().enumerate() {
         // Most lines lie on the floor: each leaves the edges of those below it to be seen.
-        let style = colour.filled().stroke_width(2 * (lines.len() - index) as u32);
+        let style = Palette99::pick(index).filled().stroke_width(2 * (lines.len() - index) as u32);
         let points = line.iter().map(|(&columns, &bytes)| (columns as f64, bytes));
         // Points too: a single length makes no line.
         chart

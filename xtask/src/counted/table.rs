@@ -1,10 +1,10 @@
 //! The tables that `cargo xtask counted` prints.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use super::grid::{self, Capability};
 use super::measure::Counted;
+use crate::columns::{Column, table};
 
 const LEGEND: &str = "\
 bytes: requested; again: read again; DRAM: moved by it; each per element. sectors: over the least for the same requests; in
@@ -19,109 +19,73 @@ pub fn summary(all: &[Counted]) -> String {
     for run in all {
         groups.entry((run.capability, grid::order(run.regime), !run.aligned)).or_default().push(run);
     }
-    let mut text = format!(
-        "The worst of each regime and capability, bytes and DRAM over the floor; instructions and MUFU from the least to the most\n\
-         where the plan chose the regime.\n{LEGEND}"
-    );
-    let _ = writeln!(
-        text,
-        "{:10} {:>4} {:9} {:>5} {:>8} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>13} {:>11} {:>6} {:>6}",
-        "regime",
-        "cc",
-        "rows",
-        "runs",
-        "columns",
-        "bytes",
-        "again",
-        "DRAM",
-        "sectors",
-        "waves",
-        "bars",
-        "instr",
-        "MUFU",
-        "div",
-        "lanes"
-    );
-    for ((capability, _, unaligned), runs) in groups {
-        let most = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(0.0, f64::max);
-        let least = |value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(f64::MAX, f64::min);
+    type Group<'a> = Vec<&'a Counted>;
+    let most = |runs: &Group<'_>, value: fn(&Counted) -> f64| runs.iter().map(|run| value(run)).fold(0.0, f64::max);
+    let range = |runs: &Group<'_>, value: fn(&Counted) -> f64| {
         // Forced to rows that are too short for it, a regime spends what it likes.
         let chosen = runs.iter().any(|run| run.selected);
-        let range = |value: fn(&Counted) -> f64| {
-            let values = runs.iter().filter(|run| run.selected == chosen).map(|run| value(run));
-            values.fold((f64::MAX, 0.0), |(least, most): (f64, f64), x| (least.min(x), most.max(x)))
-        };
-        let (instructions, mufu) = (range(|run| run.instructions), range(|run| run.mufu));
-        let _ = writeln!(
-            text,
-            "{:10} {capability:>4} {:9} {:>5} {:>8} {:>6.3} {:>6.2} {:>6.3} {:>14} {:>6.3} {:>9} {:>13} {:>11} {:>6.1} {:>6.1}",
-            runs[0].regime,
-            if unaligned { "unaligned" } else { "aligned" },
-            runs.len(),
-            runs.iter().map(|run| run.cols).max().unwrap_or(0),
-            most(Counted::ratio),
-            most(|run| run.read_again),
-            most(|run| run.dram / run.floor),
-            format!("{:.3} ({:.1})", most(|run| run.sectors), most(|run| run.sectors_per_request)),
-            most(|run| run.wavefronts),
-            format!("{:.1}+{:.1}", most(|run| run.barriers), most(|run| run.cluster_barriers)),
-            format!("{:.1}-{:.1}", instructions.0, instructions.1),
-            format!("{:.2}-{:.2}", mufu.0, mufu.1),
-            most(|run| run.divergent),
-            least(|run| run.lanes),
-        );
-    }
-    text
+        let values = runs.iter().filter(|run| run.selected == chosen).map(|run| value(run));
+        values.fold((f64::MAX, 0.0), |(least, most): (f64, f64), x| (least.min(x), most.max(x)))
+    };
+    let columns: [Column<'_, Group<'_>>; 15] = [
+        ("regime", &|runs| runs[0].regime.to_owned()),
+        ("cc", &|runs| runs[0].capability.to_string()),
+        ("rows", &|runs| if runs[0].aligned { "aligned" } else { "unaligned" }.to_owned()),
+        ("runs", &|runs| runs.len().to_string()),
+        ("columns", &|runs| runs.iter().map(|run| run.cols).max().unwrap_or(0).to_string()),
+        ("bytes", &|runs| format!("{:.3}", most(runs, Counted::ratio))),
+        ("again", &|runs| format!("{:.2}", most(runs, |run| run.read_again))),
+        ("DRAM", &|runs| format!("{:.3}", most(runs, |run| run.dram / run.floor))),
+        ("sectors", &|runs| sectors(most(runs, |run| run.sectors), most(runs, |run| run.sectors_per_request))),
+        ("waves", &|runs| format!("{:.3}", most(runs, |run| run.wavefronts))),
+        ("bars", &|runs| barriers(most(runs, |run| run.barriers), most(runs, |run| run.cluster_barriers))),
+        ("instr", &|runs| {
+            let (least, most) = range(runs, |run| run.instructions);
+            format!("{least:.1}-{most:.1}")
+        }),
+        ("MUFU", &|runs| {
+            let (least, most) = range(runs, |run| run.mufu);
+            format!("{least:.2}-{most:.2}")
+        }),
+        ("div", &|runs| format!("{:.1}", most(runs, |run| run.divergent))),
+        ("lanes", &|runs| format!("{:.1}", runs.iter().map(|run| run.lanes).fold(f64::MAX, f64::min))),
+    ];
+    format!(
+        "The worst of each regime and capability, bytes and DRAM over the floor; instructions and MUFU from the least to the most\n\
+         where the plan chose the regime.\n{LEGEND}{}",
+        table(&columns, groups.into_values())
+    )
 }
 
 /// One line per run.
 pub fn runs(all: &[Counted]) -> String {
-    let mut text = LEGEND.to_owned();
-    let _ = writeln!(
-        text,
-        "{:10} {:>4} {:9} {:>14} {:8} {:10} {:8} {:>6} {:>6} {:>6} {:>6} {:>14} {:>6} {:>9} {:>6} {:>5} {:>6} {:>6}",
-        "regime",
-        "cc",
-        "types",
-        "shape",
-        "mode",
-        "layout",
-        "chosen",
-        "bytes",
-        "floor",
-        "again",
-        "DRAM",
-        "sectors",
-        "waves",
-        "bars",
-        "instr",
-        "MUFU",
-        "div",
-        "lanes"
-    );
-    for run in all {
-        let _ = writeln!(
-            text,
-            "{:10} {:>4} {:9} {:>14} {:8} {:10} {:8} {:>6.3} {:>6.3} {:>6.2} {:>6.3} {:>14} {:>6.3} {:>9} {:>6.1} {:>5.2} {:>6.1} {:>6.1}",
-            run.regime,
-            run.capability,
-            run.pair,
-            format!("{}x{}", run.rows, run.cols),
-            run.mode,
-            run.layout,
-            if run.selected { "by plan" } else { "forced" },
-            run.bytes,
-            run.floor,
-            run.read_again,
-            run.dram,
-            format!("{:.3} ({:.1})", run.sectors, run.sectors_per_request),
-            run.wavefronts,
-            format!("{:.1}+{:.1}", run.barriers, run.cluster_barriers),
-            run.instructions,
-            run.mufu,
-            run.divergent,
-            run.lanes,
-        );
-    }
-    text
+    let columns: [Column<'_, &Counted>; 18] = [
+        ("regime", &|run| run.regime.to_owned()),
+        ("cc", &|run| run.capability.to_string()),
+        ("types", &|run| run.pair.clone()),
+        ("shape", &|run| format!("{}x{}", run.rows, run.cols)),
+        ("mode", &|run| run.mode.to_string()),
+        ("layout", &|run| run.layout.to_string()),
+        ("chosen", &|run| if run.selected { "by plan" } else { "forced" }.to_owned()),
+        ("bytes", &|run| format!("{:.3}", run.bytes)),
+        ("floor", &|run| format!("{:.3}", run.floor)),
+        ("again", &|run| format!("{:.2}", run.read_again)),
+        ("DRAM", &|run| format!("{:.3}", run.dram)),
+        ("sectors", &|run| sectors(run.sectors, run.sectors_per_request)),
+        ("waves", &|run| format!("{:.3}", run.wavefronts)),
+        ("bars", &|run| barriers(run.barriers, run.cluster_barriers)),
+        ("instr", &|run| format!("{:.1}", run.instructions)),
+        ("MUFU", &|run| format!("{:.2}", run.mufu)),
+        ("div", &|run| format!("{:.1}", run.divergent)),
+        ("lanes", &|run| format!("{:.1}", run.lanes)),
+    ];
+    format!("{LEGEND}{}", table(&columns, all))
+}
+
+fn sectors(over_least: f64, per_request: f64) -> String {
+    format!("{over_least:.3} ({per_request:.1})")
+}
+
+fn barriers(of_blocks: f64, of_clusters: f64) -> String {
+    format!("{of_blocks:.1}+{of_clusters:.1}")
 }
